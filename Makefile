@@ -1,0 +1,67 @@
+# Every command of the project. `make train` and `make test` set up what they need by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+EXPERIMENTS := $(sort $(filter-out base,$(notdir $(basename $(wildcard experiments/*.yaml)))))
+
+# ARGS goes to the command as it is written: no globbing (-f) and no brace expansion (+B), so that values such as
+# data.auxiliary=[] survive. Quotes inside ARGS hold words together.
+SHELL := bash
+.SHELLFLAGS := -f +B -c
+.DELETE_ON_ERROR:
+ARGUMENTS = $(value ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train manifest evaluate test lint format clean
+
+# Missing variables are told before anything is installed.
+ifneq ($(filter train manifest,$(MAKECMDGOALS)),)
+ifeq ($(strip $(EXP)),)
+$(error EXP is missing: give EXP=<experiment>, one of: $(EXPERIMENTS))
+endif
+endif
+ifneq ($(filter evaluate,$(MAKECMDGOALS)),)
+ifeq ($(strip $(RUN)),)
+$(error RUN is missing: give RUN=<run folder>, the last line that `make train` printed)
+endif
+endif
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv from pyproject.toml and constraints.txt (the other commands do it by themselves)
+
+train: $(READY) ## train, develop and test: EXP=<experiment> [ARGS="a.b=c d=e"]
+	@$(BIN)/python -m experiments train "$(EXP)" $(ARGUMENTS)
+
+manifest: $(READY) ## read and check an experiment's corpora, without training: EXP=<experiment> [ARGS=…]
+	@$(BIN)/python -m experiments manifest "$(EXP)" $(ARGUMENTS)
+
+evaluate: $(READY) ## score a run's best checkpoint again: RUN=<run folder> [ARGS=…]
+	@$(BIN)/python -m experiments evaluate "$(RUN)" $(ARGUMENTS)
+
+test: $(READY) ## run the tests [ARGS="-k splits"]
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGUMENTS)
+
+lint: $(READY) ## check style (ruff) and types (mypy)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove caches and build leftovers (.venv, corpora and runs stay)
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name .venv -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +
+
+# Written last: an interrupted set-up is done again. An environment without a working pip is made anew.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not one: give PYTHON=<path of a newer one>' >&2; exit 2; }
+	@echo 'Setting up $(VENV): this takes a few minutes, once.' >&2
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@touch $@
