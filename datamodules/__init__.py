@@ -1,0 +1,1 @@
+"""The data: corpus readers, manifests, splits, sampler, dataset, batch, and the LightningDataModule."""

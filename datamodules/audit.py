@@ -1,0 +1,318 @@
+"""Looks into audio files, many at a time: what they hold, and whether it can be used.
+
+Workers import nothing but numpy and soundfile, so that they start fast and stay small.
+"""
+
+import errno
+import hashlib
+import multiprocessing
+import os
+import re
+import signal
+import stat
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+Segment = tuple[str, float, float | None]
+"""A file relative to the corpus root, and start and end in it in seconds; None is the end of the file."""
+
+FRAME_SECONDS = 0.02
+MARGIN_SECONDS = 0.05
+SAMPLE_RATES = (4_000, 384_000)
+MAX_CHANNELS = 32
+MAX_AMPLITUDE = 1e6
+"""Float files may be scaled as integers are (to 2**15, some to 2**19), but no sound needs more."""
+MAX_FRAMES_PER_BYTE = 8192
+"""FLAC at its best stores silence in about 14 bytes for 65535 frames; no format stores more frames in a byte."""
+END_TOLERANCE_SECONDS = 0.1
+"""Annotated ends are rounded, and may lie that far behind the end of the file."""
+
+_BLOCK_SAMPLES = 1 << 20
+_IN_FLIGHT_PER_WORKER = 4
+_TOO_FEW_CHUNKS = 4
+_UNKNOWN_LENGTH = 0x7FFFF000
+"""Programs that write WAV into a pipe put this or more where they cannot know the length; such files are sound."""
+_PROMISED_AND_HELD = re.compile(r"^ *(?:data|SSND) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """What is looked at, and what counts as unusable.
+
+    Attributes:
+        hash_content: Decode the samples (else only headers are read): finds damage and silence, and gives the content
+            hash and the ends of speech.
+        trim_db: A frame this far below the utterance's loudest one is not speech, at its beginning and end (dB).
+        min_seconds: Shorter segments are unusable.
+        silence_db: A segment whose loudest frame is below this is silent (dB relative to full scale).
+    """
+
+    hash_content: bool = True
+    trim_db: float = 40.0
+    min_seconds: float = 0.1
+    silence_db: float = -70.0
+
+
+class Inspection(NamedTuple):
+    """What was found in a usable segment; times in seconds in the file, `size` and `mtime_ns` of the file."""
+
+    start: float
+    duration: float
+    sample_rate: int
+    frames: int
+    speech_start: float
+    speech_end: float
+    content_hash: str | None
+    size: int
+    mtime_ns: int
+
+
+class Unusable(NamedTuple):
+    """Why a segment is unusable ("kind: details"); `size` and `mtime_ns` are -1 where there is no file."""
+
+    reason: str
+    size: int
+    mtime_ns: int
+
+
+Result = Inspection | Unusable
+Inspect = Callable[[str, Segment, AuditSettings], Result]
+
+
+class _UnusableError(Exception):
+    """Carries the reason."""
+
+
+def file_stamp(path: str) -> tuple[int, int]:
+    """Returns (size, mtime in ns) of a file, (0, mtime in ns) of anything else, (-1, -1) where there is nothing."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - called for each of very many files
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            return -1, -1
+        raise
+    return (status.st_size if stat.S_ISREG(status.st_mode) else 0), status.st_mtime_ns
+
+
+def inspect_segment(root: str, segment: Segment, settings: AuditSettings) -> Result:
+    """Inspects one segment; whatever is wrong with the file becomes the result, never an exception.
+
+    Args:
+        root: The corpus root.
+        segment: What to inspect.
+        settings: What to look at, and what counts as unusable.
+    """
+    path = f"{root}/{segment[0]}"
+    size, mtime_ns = -1, -1
+    try:
+        size, mtime_ns = file_stamp(path)
+        if size < 0:
+            raise _UnusableError("missing file")
+        if size == 0:  # before it is opened: a pipe would block
+            raise _UnusableError("empty file" if Path(path).is_file() else "not a file")
+        with soundfile.SoundFile(path) as sound:
+            return Inspection(*_inspect(sound, segment, size, settings), size, mtime_ns)
+    except _UnusableError as error:
+        return Unusable(str(error), size, mtime_ns)
+    except soundfile.LibsndfileError as error:
+        return Unusable(f"unreadable: {error.error_string}", size, mtime_ns)
+    except (OSError, ValueError, RuntimeError) as error:
+        return Unusable(f"unreadable: {error}", size, mtime_ns)
+
+
+def _inspect(
+    sound: soundfile.SoundFile, segment: Segment, size: int, settings: AuditSettings
+) -> tuple[float, float, int, int, float, float, str | None]:
+    rate, total = sound.samplerate, sound.frames
+    if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
+        raise _UnusableError(f"sample rate: {rate} Hz is not between {SAMPLE_RATES[0]} and {SAMPLE_RATES[1]}")
+    if sound.channels > MAX_CHANNELS:
+        raise _UnusableError(f"channels: {sound.channels} are more than {MAX_CHANNELS}")
+    # libsndfile silently reads what is left of a file that was cut off, but notes it in its log of the header.
+    lie = _PROMISED_AND_HELD.search(sound.extra_info)
+    if lie and int(lie[2]) + 1 < int(lie[1]) < _UNKNOWN_LENGTH:
+        raise _UnusableError(f"truncated or damaged: the header promises {lie[1]} bytes of samples, there are {lie[2]}")
+    if total > size * MAX_FRAMES_PER_BYTE:
+        raise _UnusableError(f"truncated or damaged: the header promises {total} frames in {size} bytes")
+
+    first, stop = _bounds(segment, rate, total)
+    if stop - first < settings.min_seconds * rate:
+        raise _UnusableError(f"too short: {(stop - first) / rate:.3f} s")
+    start, end = first / rate, stop / rate
+    if not settings.hash_content:
+        return start, end - start, rate, stop - first, start, end, None
+
+    digest, power, frame = _decode(sound, first, stop)
+    threshold = power.max()
+    if threshold < 10 ** (settings.silence_db / 10):
+        level = "digital silence" if threshold == 0 else f"{10 * np.log10(threshold):.0f} dB at the loudest"
+        raise _UnusableError(f"silent: {level}")
+    speech = np.flatnonzero(power >= threshold * 10 ** (-settings.trim_db / 10))
+    speech_start = max(start, start + int(speech[0]) * frame / rate - MARGIN_SECONDS)
+    speech_end = min(end, start + (int(speech[-1]) + 1) * frame / rate + MARGIN_SECONDS)
+    return start, end - start, rate, stop - first, speech_start, speech_end, digest
+
+
+def _bounds(segment: Segment, rate: int, total: int) -> tuple[int, int]:
+    """First frame of the segment, and the one after its last."""
+    _, start, end = segment
+    first = round(start * rate)
+    stop = total if end is None else round(end * rate)
+    if total == 0:
+        raise _UnusableError("empty file: a header without samples")
+    if not 0 <= first < stop:
+        raise _UnusableError(f"segment: {start} to {end} s is none in a file of {total / rate:.3f} s")
+    if stop > total + END_TOLERANCE_SECONDS * rate or first >= total:
+        raise _UnusableError(f"segment: {start} to {end} s lies outside of the file's {total / rate:.3f} s")
+    return first, min(stop, total)
+
+
+def _decode(sound: soundfile.SoundFile, first: int, stop: int) -> tuple[str, NDArray[np.float64], int]:
+    """Decodes a segment in blocks.
+
+    Returns:
+        Hash of the samples, mean power of each frame without its offset (frames,), and samples in a frame. The hash is
+        that of the channels' average in float32 and of the rate: containers and sample formats do not change it as long
+        as they hold the same values.
+    """
+    rate, channels = sound.samplerate, sound.channels
+    frame = round(FRAME_SECONDS * rate)
+    block = max(1, _BLOCK_SAMPLES // channels // frame) * frame
+    digest = hashlib.blake2b(struct.pack("<I", rate), digest_size=16)
+    powers = []
+    position = first
+    if first:
+        sound.seek(first)
+    while position < stop:
+        wanted = min(block, stop - position)
+        try:
+            samples = sound.read(wanted, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise _UnusableError(f"truncated or damaged: {error.error_string}") from error
+        if len(samples) < wanted:
+            decoded = (position + len(samples) - first) / rate
+            raise _UnusableError(f"truncated or damaged: {decoded:.3f} s of {(stop - first) / rate:.3f} s are there")
+        peak = np.abs(samples).max()
+        if not peak <= MAX_AMPLITUDE:
+            kind = "samples out of range" if np.isfinite(samples).all() else "NaN or infinite samples"
+            raise _UnusableError(f"{kind}: near {position / rate:.3f} s")
+        mono = samples[:, 0] if channels == 1 else samples.mean(axis=1)
+        digest.update((mono + np.float32(0)).astype("<f4").tobytes())  # the sum makes -0 and 0 the same
+        whole = len(mono) // frame * frame
+        powers.append(mono[:whole].reshape(-1, frame).var(axis=1, dtype=np.float64))
+        if whole < len(mono):
+            powers.append(mono[whole:].var(dtype=np.float64, keepdims=True))
+        position += len(samples)
+    return digest.hexdigest(), np.concatenate(powers), frame
+
+
+def inspect_chunk(root: str, segments: Sequence[Segment], settings: AuditSettings, inspect: Inspect) -> list[Result]:
+    """Inspects several segments, in order."""
+    return [inspect(root, segment, settings) for segment in segments]
+
+
+def inspect_all(
+    root: str,
+    chunks: Iterable[list[Segment]],
+    settings: AuditSettings,
+    workers: int | None = None,
+    inspect: Inspect = inspect_segment,
+) -> Iterator[list[Result]]:
+    """Inspects chunks of segments in several processes; yields each chunk's results, in order, as they come.
+
+    Only a few chunks a worker are on their way at any time, however many there are. Few chunks are inspected in this
+    process, since others would take longer to start. A file that kills its process becomes an unusable one.
+
+    Args:
+        root: The corpus root.
+        chunks: May be a generator; it is drawn from in this process.
+        settings: What to look at, and what counts as unusable.
+        workers: Number of processes; None is one for each core that this process may use.
+        inspect: What is done with each segment; a function that processes can import.
+
+    Raises:
+        BrokenProcessPool: If processes cannot even start.
+    """
+    workers = workers or available_cores()
+    chunks = iter(chunks)
+    head = list(islice(chunks, _TOO_FEW_CHUNKS))
+    if workers == 1 or len(head) < _TOO_FEW_CHUNKS:
+        for chunk in chain(head, chunks):
+            yield inspect_chunk(root, chunk, settings, inspect)
+        return
+    with _Pool(workers, root, settings, inspect) as pool:
+        pending: deque[tuple[list[Segment], Future[list[Result]]]] = deque()
+        for chunk in chain(head, chunks):
+            pending.append((chunk, pool.submit(chunk)))
+            if len(pending) >= workers * _IN_FLIGHT_PER_WORKER:
+                yield pool.collect(*pending.popleft())
+        while pending:
+            yield pool.collect(*pending.popleft())
+
+
+def available_cores() -> int:
+    """The number of cores that this process may use, which a cluster's scheduler may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Pool:
+    """A process pool that outlives its processes."""
+
+    def __init__(self, workers: int, root: str, settings: AuditSettings, inspect: Inspect) -> None:
+        self.workers, self.root, self.settings, self.inspect = workers, root, settings, inspect
+        self.pool = self._start(workers)
+        self.single: ProcessPoolExecutor | None = None
+
+    @staticmethod
+    def _start(workers: int) -> ProcessPoolExecutor:
+        # Forking a process that runs torch's threads can hang; a spawned one has nothing of its parent.
+        spawn = multiprocessing.get_context("spawn")
+        # An interrupt is the parent's business; a dozen tracebacks would bury its message.
+        return ProcessPoolExecutor(
+            workers, mp_context=spawn, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+        )
+
+    def submit(self, chunk: list[Segment]) -> Future[list[Result]]:
+        try:
+            return self.pool.submit(inspect_chunk, self.root, chunk, self.settings, self.inspect)
+        except BrokenProcessPool:  # by an earlier chunk
+            self.pool.shutdown(wait=False)
+            self.pool = self._start(self.workers)
+            return self.pool.submit(inspect_chunk, self.root, chunk, self.settings, self.inspect)
+
+    def collect(self, chunk: list[Segment], future: Future[list[Result]]) -> list[Result]:
+        try:
+            return future.result()
+        except BrokenProcessPool:  # one of the files on their way is to blame
+            return [self._alone(segment) for segment in chunk]
+
+    def _alone(self, segment: Segment) -> Result:
+        """Inspects a segment of a chunk that broke the pool, so that only the culprit breaks its process."""
+        if self.single is None:
+            self.single = self._start(1)
+            self.single.submit(os.getpid).result()  # raises if not the file but the process is to blame
+        try:
+            return self.single.submit(self.inspect, self.root, segment, self.settings).result()
+        except BrokenProcessPool:
+            self.single.shutdown(wait=False)
+            self.single = None
+            return Unusable("crashed the decoder", *file_stamp(f"{self.root}/{segment[0]}"))
+
+    def __enter__(self) -> "_Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in (self.pool, self.single):
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,135 @@
+"""The registry of corpora, and where to find them on disk.
+
+To add a corpus: write its reader in a file of its own and add its line here.
+"""
+
+import difflib
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datamodules.corpora.base import Reader
+from datamodules.corpora.demo import Demo, DemoSpeakers, DemoUnlabelled
+from datamodules.corpora.folder import Folder
+from datamodules.corpora.librispeech import LibriSpeech
+from datamodules.corpora.nemo import Nemo
+from datamodules.corpora.ravdess import Ravdess
+from datamodules.corpora.table import Table
+from datamodules.errors import InputError
+
+CORPORA: dict[str, type[Reader]] = {
+    "demo": Demo,
+    "demo_speakers": DemoSpeakers,
+    "demo_unlabelled": DemoUnlabelled,
+    "ravdess": Ravdess,
+    "nemo": Nemo,
+    "librispeech": LibriSpeech,
+    "folder": Folder,
+    "table": Table,
+}
+
+
+def make_reader(name: str, options: Mapping[str, Any] | None = None) -> Reader:
+    """Makes a corpus's reader from its name and its options.
+
+    Raises:
+        InputError: If there is no such corpus or option.
+    """
+    if name not in CORPORA:
+        near = difflib.get_close_matches(name, CORPORA, 1)
+        guess = f"did you mean '{near[0]}'? " if near else ""
+        raise InputError(f"there is no corpus '{name}'", f"{guess}there are: {', '.join(CORPORA)}")
+    reader = CORPORA[name]
+    known = inspect.signature(reader).parameters
+    given = dict(options or {})
+    for option, value in given.items():
+        if option not in known:
+            remedy = f"its options are: {', '.join(known)}" if known else "it has no options"
+            raise InputError(f"corpus '{name}' has no option '{option}'", remedy)
+        # A single name is a list of one: subsets=train-clean-100.
+        if isinstance(known[option].default, tuple) and isinstance(value, str):
+            given[option] = (value,)
+    return reader(**given)
+
+
+class MissingCorpusError(InputError):
+    """A corpus's root folder was not found.
+
+    Attributes:
+        corpus: Its name.
+        places: Everything that was looked at.
+        how_to_get: One sentence.
+    """
+
+    def __init__(self, corpus: str, places: Sequence[str], how_to_get: str) -> None:
+        self.corpus, self.places, self.how_to_get = corpus, list(places), how_to_get
+        looked = ", ".join(self.places) or "nowhere, since no folder is configured"
+        super().__init__(
+            f"corpus '{corpus}' was not found; looked for: {looked}",
+            f"to get it: {how_to_get}; then set data.root, SER_AAE_DATA or {_variable(corpus)}",
+        )
+
+
+def all_missing(missing: Sequence[MissingCorpusError]) -> InputError:
+    """Makes one error of all the corpora that were not found."""
+    if len(missing) == 1:
+        return missing[0]
+    lines = [f"{len(missing)} corpora were not found:"]
+    for error in missing:
+        lines.append(f"  {error.corpus}: looked for {', '.join(error.places) or 'nothing'}")
+        lines.append(f"    to get it: {error.how_to_get}")
+    return InputError("\n".join(lines), "then set data.root or SER_AAE_DATA to the folder that holds them")
+
+
+def find_root(
+    reader: Reader | type[Reader],
+    configured: str | None = None,
+    data_root: str | None = None,
+    made_in: Path | None = None,
+) -> Path:
+    """Finds a corpus's root folder.
+
+    Looks at, in this order: the corpus's own setting, the variable `SER_AAE_<CORPUS>_ROOT`, where the reader's options
+    say it is, then `data.root` and the variable `SER_AAE_DATA`, each of which is the corpus's folder or holds it.
+
+    Args:
+        reader: The reader or its class.
+        configured: The corpus's own setting; it must exist when it is given.
+        data_root: The setting `data.root`.
+        made_in: Folder in which a corpus that makes itself may do so when it is found nowhere.
+
+    Raises:
+        MissingCorpusError: If it is in none of these places.
+    """
+    corpus = reader.corpus if isinstance(reader, Reader) else reader.name
+    makes_itself = (reader if isinstance(reader, type) else type(reader)).prepare is not Reader.prepare
+    for explicit, source in ((configured, "its root setting"), (os.environ.get(_variable(corpus)), _variable(corpus))):
+        if explicit:
+            root = Path(explicit).expanduser()
+            if root.is_dir() or (makes_itself and not root.exists()):
+                return root
+            # A place that was named on purpose and is wrong is never replaced by another one.
+            raise MissingCorpusError(corpus, [f"{root} ({source})"], reader.how_to_get)
+    if isinstance(reader, Reader) and (own := reader.own_root()):
+        return own
+    places = []
+    for holder, source in ((data_root, "data.root"), (os.environ.get("SER_AAE_DATA"), "SER_AAE_DATA")):
+        if not holder or not reader.folders:
+            continue
+        base = Path(holder).expanduser()
+        candidates = [base / folder for folder in reader.folders]
+        if base.resolve().name in reader.folders:
+            candidates.append(base)
+        for candidate in candidates:
+            if candidate.is_dir():
+                return candidate
+            places.append(f"{candidate} ({source})")
+    if makes_itself and made_in is not None:
+        return made_in / (reader.folders[0] if reader.folders else corpus)
+    raise MissingCorpusError(corpus, places, reader.how_to_get)
+
+
+def _variable(corpus: str) -> str:
+    return f"SER_AAE_{corpus.upper().replace('-', '_').replace('.', '_')}_ROOT"

@@ -1,0 +1,321 @@
+"""What is in the data: a report of the manifests, as plain values and as tables on the terminal."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from datamodules.corpora.base import DIMENSIONS
+from datamodules.errors import InputError
+from datamodules.manifest import GENDERS, Manifest
+
+ClassMap = Mapping[str, Sequence[str]]
+"""Class names of an experiment, each with the common names of the emotions that belong to it."""
+
+_SHOWN = 5
+_GROUPS_SHOWN = 20
+
+
+def check_classes(classes: ClassMap, manifests: Iterable[Manifest]) -> None:
+    """Checks that a class map fits the labelled corpora.
+
+    Raises:
+        InputError: If an entry names no emotion of any labelled corpus, an emotion is in two classes, or a class is
+            empty.
+    """
+    owner: dict[str, str] = {}
+    for name, entries in classes.items():
+        if not entries:
+            raise InputError(f"classes.{name} is empty", "give it at least one emotion, or remove it")
+        for entry in entries:
+            if entry in owner:
+                owners = f"{owner[entry]} and {name}" if owner[entry] != name else f"{name}, twice"
+                raise InputError(f"classes: '{entry}' is in {owners}", "each emotion belongs to one class")
+            owner[entry] = name
+    pairs = {manifest.corpus: _label_pairs(manifest) for manifest in manifests if manifest.labelled}
+    there = {emotion for found in pairs.values() for _, emotion in found if emotion}
+    unknown = [entry for entry in owner if entry not in there]
+    if unknown:
+        lists = "; ".join(
+            f"{corpus}: " + ", ".join(sorted({_both(label, emotion) for label, emotion in found if emotion}))
+            for corpus, found in pairs.items()
+        )
+        words = ", ".join(f"'{entry}' (in class '{owner[entry]}')" for entry in unknown)
+        raise InputError(f"classes: {words} is no emotion of any labelled corpus", f"there are: {lists or 'none'}")
+
+
+def _both(label: str | None, emotion: str) -> str:
+    return emotion if label in (None, emotion) else f"{emotion} (as {label})"
+
+
+def _label_pairs(manifest: Manifest) -> dict[tuple[str | None, str | None], NDArray[np.int64]]:
+    """The rows of each pair of own label and common emotion that occurs."""
+    labels, label_words = manifest.codes("label")
+    emotions, emotion_words = manifest.codes("emotion")
+    pair = labels.astype(np.int64) * (len(emotion_words) + 1) + emotions
+    # Each pair's first row says which it is; null is -1 and finds the None at the end.
+    _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
+    names: list[tuple[str | None, str | None]] = [
+        ([*label_words, None][labels[row]], [*emotion_words, None][emotions[row]]) for row in first
+    ]
+    order = np.argsort(inverse, kind="stable")
+    rows = np.split(order, np.cumsum(np.bincount(inverse, minlength=len(first)))[:-1])
+    return dict(zip(names, rows, strict=False))
+
+
+def data_report(manifests: Sequence[Manifest], classes: ClassMap | None = None) -> dict[str, Any]:
+    """Describes corpora in values that JSON can hold.
+
+    Args:
+        manifests: The corpora.
+        classes: The experiment's class map, if it has one.
+
+    Returns:
+        `corpora`: for each its facts and `hours`, `speech_hours` (without leading and trailing silence), `utterances`,
+        `speakers` by gender, `labels` (own label, common emotion, class and utterances of each), `classes` (utterances
+        of each), `left_out` (utterances with an emotion that the map leaves out, by own label), `dimensions`
+        (utterances, mean, deviation and range on [0, 1], the `original` ones, the declared `scale`) and `faults` (how
+        many, their share, by kind with the first paths).
+        `duplicates`: groups of utterances with exactly the same content, over all corpora whose content is hashed;
+        `utterances` is how many could go, `across_speakers` and `across_labels` count the groups that contradict
+        themselves; the first groups are listed, those before others.
+        `classes`: the map.
+    """
+    return {
+        "corpora": {manifest.corpus: _corpus(manifest, classes) for manifest in manifests},
+        "duplicates": _duplicates(manifests),
+        "classes": {name: list(entries) for name, entries in classes.items()} if classes else None,
+    }
+
+
+def _corpus(manifest: Manifest, classes: ClassMap | None) -> dict[str, Any]:
+    duration = manifest.column("duration")
+    rates, counts = np.unique(manifest.column("sample_rate"), return_counts=True)
+    report = {
+        "reader": manifest.facts["reader"],
+        "licence": manifest.facts["licence"],
+        "language": manifest.facts["language"],
+        "labelled": manifest.labelled,
+        "synthetic": manifest.synthetic,
+        "root": str(manifest.root),
+        "manifest": manifest.sha256,
+        "utterances": len(manifest),
+        "hours": float(duration.sum()) / 3600,
+        "speech_hours": float((manifest.column("speech_end") - manifest.column("speech_start")).sum()) / 3600,
+        "seconds": {"shortest": float(duration.min(initial=np.inf)), "longest": float(duration.max(initial=0))},
+        "sample_rates": {str(rate): int(count) for rate, count in zip(rates, counts, strict=True)},
+        "speakers": _speakers(manifest),
+        "dimensions": {name: found for name in DIMENSIONS if (found := _dimension(manifest, name))},
+        "faults": _faults(manifest),
+    }
+    if not len(manifest):
+        report["seconds"] = None
+    return report | _classes(manifest, classes)
+
+
+def _speakers(manifest: Manifest) -> dict[str, int]:
+    speakers, _ = manifest.codes("speaker")
+    genders, words = manifest.codes("gender")
+    known = speakers >= 0
+    report = {}
+    for gender, code in [(word, words.index(word) if word in words else -2) for word in GENDERS] + [("unknown", -1)]:
+        report[gender] = len(np.unique(speakers[known & (genders == code)]))
+    return report | {"total": len(np.unique(speakers[known])), "utterances_without": int((~known).sum())}
+
+
+def _classes(manifest: Manifest, classes: ClassMap | None) -> dict[str, Any]:
+    names = [*(classes or {}), None]
+    codes = manifest.class_codes(classes or {})
+    labels = []
+    left_out: dict[str, int] = {}
+    for (label, emotion), rows in _label_pairs(manifest).items():
+        if emotion is None and label is None:
+            continue
+        # All rows of a pair are in the same class.
+        name = names[codes[rows[0]]]
+        labels.append({"label": label, "emotion": emotion, "class": name, "utterances": len(rows)})
+        if classes and name is None:
+            word = label or emotion or ""
+            left_out[word] = left_out.get(word, 0) + len(rows)
+    labels.sort(key=lambda one: (-one["utterances"], one["label"] or ""))
+    report: dict[str, Any] = {
+        "labels": labels,
+        "without_label": len(manifest) - sum(one["utterances"] for one in labels),
+    }
+    if classes:
+        counts = np.bincount(codes[codes >= 0], minlength=len(classes))
+        report["classes"] = {name: int(count) for name, count in zip(classes, counts, strict=True)}
+        report["left_out"] = left_out
+    return report
+
+
+def _dimension(manifest: Manifest, name: str) -> dict[str, Any] | None:
+    unit = manifest.column(name).astype(np.float64)
+    original = manifest.column(f"{name}_original").astype(np.float64)
+    unit, original = unit[~np.isnan(unit)], original[~np.isnan(original)]
+    if not len(unit):
+        return None
+    scale = manifest.scale(name)
+    return {
+        "utterances": len(unit),
+        **_moments(unit),
+        "original": _moments(original),
+        "scale": {"low": scale.low, "high": scale.high, "reversed": scale.reversed},
+    }
+
+
+def _moments(values: NDArray[np.float64]) -> dict[str, float]:
+    return {
+        "mean": float(values.mean()),
+        "deviation": float(values.std()),
+        "lowest": float(values.min()),
+        "highest": float(values.max()),
+    }
+
+
+def _faults(manifest: Manifest) -> dict[str, Any]:
+    kinds: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for fault in manifest.faults:
+        kinds[fault.kind].append({"path": fault.path, "reason": fault.reason})
+    total = len(manifest) + len(manifest.faults)
+    return {
+        "count": len(manifest.faults),
+        "fraction": len(manifest.faults) / total if total else 0.0,
+        "kinds": {
+            kind: {"count": len(faults), "first": faults[:_SHOWN]}
+            for kind, faults in sorted(kinds.items(), key=lambda item: -len(item[1]))
+        },
+    }
+
+
+def _duplicates(manifests: Sequence[Manifest]) -> dict[str, Any]:
+    hashes = pa.chunked_array([chunk for m in manifests for chunk in m.arrow("content_hash").chunks], pa.string())
+    counts = pc.value_counts(hashes.drop_null())
+    values, often = counts.field("values"), counts.field("counts")
+    repeated = values.filter(pc.greater(often, 1))
+    # Few rows are left from here on.
+    found = pc.index_in(hashes, repeated, skip_nulls=True)
+    rows = np.flatnonzero(np.asarray(found.is_valid().combine_chunks().to_numpy(zero_copy_only=False)))
+    first = np.cumsum([0] + [len(manifest) for manifest in manifests])
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows.tolist():
+        owner = int(np.searchsorted(first, row, side="right")) - 1
+        utterance = manifests[owner].row(row - int(first[owner]))
+        groups[utterance["content_hash"]].append(
+            {name: utterance[name] for name in ("corpus", "path", "start", "speaker", "label")}
+        )
+    listed: list[dict[str, Any]] = [
+        {
+            "utterances": utterances,
+            "across_speakers": len({one["speaker"] for one in utterances} - {None}) > 1,
+            "across_labels": len({one["label"] for one in utterances} - {None}) > 1,
+        }
+        for utterances in groups.values()
+    ]
+    listed.sort(key=lambda group: -(group["across_speakers"] + group["across_labels"]))
+    return {
+        "groups": len(listed),
+        "utterances": sum(len(group["utterances"]) - 1 for group in listed),
+        "across_speakers": sum(group["across_speakers"] for group in listed),
+        "across_labels": sum(group["across_labels"] for group in listed),
+        "first": listed[:_GROUPS_SHOWN],
+    }
+
+
+def print_report(report: Mapping[str, Any], console: Console) -> None:
+    """Prints a data report as tables."""
+    corpora: Mapping[str, Any] = report["corpora"]
+    table = _table("Corpora", "corpus", "hours", "speech", "utterances", "speakers", "f", "m", "?", "faults", "licence")
+    for name, corpus in corpora.items():
+        speakers = corpus["speakers"]
+        _row(
+            table,
+            f"{name} (synthetic)" if corpus["synthetic"] else name,
+            f"{corpus['hours']:.2f}",
+            f"{corpus['speech_hours']:.2f}",
+            corpus["utterances"],
+            *(speakers[key] for key in ("total", "female", "male", "unknown")),
+            corpus["faults"]["count"],
+            corpus["licence"],
+        )
+    console.print(table)
+
+    table = _table("Emotions", "corpus", "own label", "emotion", "class", "utterances", numbers=(4,))
+    for name, corpus in corpora.items():
+        for one in corpus["labels"]:
+            left_out = "left out" if report["classes"] else "-"
+            _row(table, name, one["label"], one["emotion"], one["class"] or left_out, one["utterances"])
+        if corpus["labels"] and corpus["without_label"]:
+            _row(table, name, None, None, "no emotion", corpus["without_label"])
+    _print(table, console)
+
+    table = _table("Classes", "corpus", *(report["classes"] or ()), "left out")
+    for name, corpus in corpora.items():
+        if report["classes"] and corpus["labels"]:
+            _row(table, name, *corpus["classes"].values(), sum(corpus["left_out"].values()))
+    _print(table, console)
+
+    columns = ("corpus", "dimension", "utterances", "mean", "deviation", "range", "own scale", "own mean")
+    table = _table("Dimensions, from 0 to 1", *columns, numbers=(2, 3, 4, 7))
+    for name, corpus in corpora.items():
+        for dimension, one in corpus["dimensions"].items():
+            scale = one["scale"]
+            _row(
+                table,
+                name,
+                dimension,
+                one["utterances"],
+                f"{one['mean']:.3f}",
+                f"{one['deviation']:.3f}",
+                f"{one['lowest']:.2f} to {one['highest']:.2f}",
+                f"{scale['low']:g} to {scale['high']:g}" + (", reversed" if scale["reversed"] else ""),
+                f"{one['original']['mean']:.3f}",
+            )
+    _print(table, console)
+
+    table = _table("Left out because of faults", "corpus", "kind", "utterances", "for example", numbers=(2,))
+    for name, corpus in corpora.items():
+        for kind, one in corpus["faults"]["kinds"].items():
+            example = one["first"][0]
+            _row(table, name, kind, one["count"], f"{example['path']} ({example['reason']})")
+    _print(table, console)
+
+    table = _table("Exact duplicates (kept)", "utterances", "speakers", "labels", "paths", numbers=(0,))
+    for group in report["duplicates"]["first"]:
+        _row(
+            table,
+            len(group["utterances"]),
+            "two or more!" if group["across_speakers"] else "one",
+            "two or more!" if group["across_labels"] else "one",
+            "\n".join(f"{one['corpus']}: {one['path']}" for one in group["utterances"][:_SHOWN]),
+        )
+    hidden = report["duplicates"]["groups"] - len(report["duplicates"]["first"])
+    if hidden:
+        table.caption = f"and {hidden} more groups"
+    _print(table, console)
+
+
+def _table(title: str, *columns: str, numbers: Sequence[int] | None = None) -> Table:
+    """A table with numbers to the right: in the given columns, or in all but the first."""
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        right = index in numbers if numbers is not None else index > 0 and column != "licence"
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: object) -> None:
+    # As Text, since paths and labels of the user's may hold what rich takes for markup.
+    table.add_row(*(Text("-" if cell is None else str(cell)) for cell in cells))
+
+
+def _print(table: Table, console: Console) -> None:
+    if table.row_count:
+        console.print(table)

@@ -1,0 +1,539 @@
+"""Each reader against its corpus's format, and how corpora are found."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datamodules.corpora import CORPORA, MissingCorpusError, all_missing, find_root, make_reader
+from datamodules.corpora.base import (
+    COMMON_EMOTIONS,
+    Fault,
+    Reader,
+    Scale,
+    Utterance,
+    audio_files,
+    common_emotion,
+    directories,
+    read_lines,
+)
+from datamodules.errors import InputError
+from tests import fakes
+
+
+def touch(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def read(name: str, root: Path, **options: Any) -> dict[str, Utterance | Fault]:
+    """What a reader finds, by path."""
+    found = list(make_reader(name, options).read(root))
+    assert len({one.path for one in found}) == len(found)
+    return {one.path: one for one in found}
+
+
+def utterances(found: Iterable[Utterance | Fault]) -> list[Utterance]:
+    return [one for one in found if isinstance(one, Utterance)]
+
+
+# What all share
+
+
+def test_scale() -> None:
+    ratings = np.array([1.0, 2.0, 5.0])
+    np.testing.assert_allclose(Scale(1, 5).to_unit(ratings), [0, 0.25, 1])
+    np.testing.assert_allclose(Scale(1, 5, reversed=True).to_unit(ratings), [1, 0.75, 0])
+    for scale in (Scale(1, 7), Scale(-1, 1, reversed=True)):
+        np.testing.assert_allclose(scale.from_unit(scale.to_unit(ratings)), ratings)
+
+
+@pytest.mark.parametrize(
+    ("word", "common"), [("Angry", "anger"), (" fearful ", "fear"), ("surprised", "surprise"), ("Wehmut", "wehmut")]
+)
+def test_common_emotion(word: str, common: str) -> None:
+    assert common_emotion(word) == common
+
+
+def test_common_names_are_their_own() -> None:
+    assert [common_emotion(name) for name in COMMON_EMOTIONS] == list(COMMON_EMOTIONS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "Jörg\nZoë\n".encode(),
+        "Jörg\r\nZoë\r\n".encode(),
+        "Jörg\nZoë".encode("utf-8-sig"),
+        "Jörg\nZoë\n".encode("latin-1"),
+        "Jörg\r\nZoë\r\n".encode("utf-16"),
+    ],
+)
+def test_lines_in_any_encoding(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "names.txt").write_bytes(data)
+    assert read_lines(tmp_path / "names.txt") == ["Jörg", "Zoë"]
+
+
+def test_separators_inside_of_texts_do_not_end_lines(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("a\u2028b\x0bc\nd", encoding="utf-8")
+    assert read_lines(tmp_path / "texts.txt") == ["a\u2028b\x0bc", "d"]
+
+
+def test_walking_is_sorted_and_leaves_out_what_is_hidden_or_no_audio(tmp_path: Path) -> None:
+    touch(tmp_path, "b/2.wav", "b/10.FLAC", "a.ogg", "b/._2.wav", ".hidden/3.wav", "notes.txt", "c/d/1.mp3", "wav")
+    assert list(audio_files(tmp_path)) == ["a.ogg", "b/10.FLAC", "b/2.wav", "c/d/1.mp3"]
+    assert list(directories(tmp_path)) == [".", "b", "c", "c/d"]
+
+
+def test_walking_follows_links_but_no_loops(tmp_path: Path) -> None:
+    touch(tmp_path, "corpus/a/1.wav", "elsewhere/2.wav")
+    (tmp_path / "corpus/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "corpus/a/up").symlink_to(tmp_path / "corpus")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "corpus/a")
+    found = list(audio_files(tmp_path / "corpus"))
+    assert found[:1] == ["a/1.wav"]
+    assert "linked/2.wav" in found
+    assert len(found) < 5
+
+
+@pytest.mark.parametrize("reader", CORPORA.values(), ids=CORPORA)
+def test_every_reader_declares_itself(reader: type[Reader]) -> None:
+    assert CORPORA[reader.name] is reader
+    assert all(isinstance(text, str) and text for text in (reader.licence, reader.how_to_get, reader.language))
+    assert isinstance(reader.labelled, bool)
+
+
+@pytest.mark.parametrize("name", sorted(set(CORPORA) - {"table"}))
+def test_options_are_known_by_their_names(name: str) -> None:
+    reader = make_reader(name)
+    assert type(reader)(**reader.options()).options() == reader.options()
+
+
+def test_unknown_corpus_and_option() -> None:
+    with pytest.raises(InputError, match=r"no corpus 'ravdes'[\s\S]*did you mean 'ravdess'"):
+        make_reader("ravdes")
+    with pytest.raises(InputError, match=r"'ravdess' has no option 'sing'[\s\S]*song"):
+        make_reader("ravdess", {"sing": True})
+    with pytest.raises(InputError, match=r"'nemo' has no option 'x'"):
+        make_reader("nemo", {"x": 1})
+
+
+# RAVDESS
+
+
+def test_ravdess(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "Actor_01/03-01-05-01-02-01-01.wav",
+        "Actor_12/03-01-08-02-01-02-12.flac",
+        "Actor_02/03-02-04-01-02-01-02.wav",  # song
+        "Actor_02/01-01-04-01-02-01-02.wav",  # audio and video
+        "Actor_02/._03-01-05-01-02-01-02.wav",
+        "Actor_03/03-01-09-01-02-01-03.wav",
+        "Actor_03/03-01-05-01-02-01.wav",
+        "readme.wav",
+        "LICENSE.txt",
+    )
+    found = read("ravdess", tmp_path)
+    assert utterances(found.values()) == [
+        Utterance(
+            "Actor_01/03-01-05-01-02-01-01.wav",
+            speaker="01",
+            gender="male",
+            session="speech",
+            sentence="02",
+            label="angry",
+            emotion="anger",
+        ),
+        Utterance(
+            "Actor_12/03-01-08-02-01-02-12.flac",
+            speaker="12",
+            gender="female",
+            session="speech",
+            sentence="01",
+            label="surprised",
+            emotion="surprise",
+        ),
+    ]
+    faults = {one.path: one.kind for one in found.values() if isinstance(one, Fault)}
+    assert faults == {
+        "Actor_03/03-01-09-01-02-01-03.wav": "unknown RAVDESS code",
+        "Actor_03/03-01-05-01-02-01.wav": "not a RAVDESS name",
+        "readme.wav": "not a RAVDESS name",
+    }
+
+
+def test_ravdess_with_song(tmp_path: Path) -> None:
+    touch(tmp_path, "Actor_02/03-02-04-01-02-01-02.wav", "Actor_02/03-01-04-01-02-01-02.wav")
+    found = utterances(read("ravdess", tmp_path, song=True).values())
+    assert [(one.session, one.label) for one in found] == [("speech", "sad"), ("song", "sad")]
+
+
+def test_ravdess_emotions(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"03-01-0{code}-01-01-01-01.wav" for code in range(1, 9)))
+    found = utterances(read("ravdess", tmp_path).values())
+    assert [one.label for one in found] == [
+        "neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"
+    ]  # fmt: skip
+    assert [one.emotion for one in found] == [
+        "neutral", "calm", "happiness", "sadness", "anger", "fear", "disgust", "surprise"
+    ]  # fmt: skip
+
+
+# nEMO
+
+NEMO_HEADER = "file_id\temotion\traw_text\tnormalized_text\tspeaker_id\tgender\tage"
+
+
+@pytest.mark.parametrize("encode", [lambda text: text.encode(), lambda text: text.encode("utf-8-sig")])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_nemo(tmp_path: Path, newline: str, encode: Callable[[str], bytes]) -> None:
+    touch(tmp_path, "samples/EB0_surprised_13.flac", "samples/KS0_anger_1.wav", "samples/._KS0_anger_1.wav")
+    lines = [
+        NEMO_HEADER,
+        'EB0_surprised_13.wav\tsurprised\t"Ród smoka\t„ród smoka”\t        EB0\tfemale\t27',
+        "KS0_anger_1.wav\tanger\tAch\tach\t        KS0\tmale\t23",
+        "",
+    ]
+    (tmp_path / "data.tsv").write_bytes(encode(newline.join(lines)))
+    assert list(read("nemo", tmp_path).values()) == [
+        Utterance(
+            "samples/EB0_surprised_13.flac",
+            speaker="EB0",
+            gender="female",
+            sentence="13",
+            label="surprised",
+            emotion="surprise",
+        ),
+        Utterance(
+            "samples/KS0_anger_1.wav", speaker="KS0", gender="male", sentence="1", label="anger", emotion="anger"
+        ),
+    ]
+
+
+def test_nemo_faults(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"samples/{name}.wav" for name in ("AA0_anger_1", "AA0_anger_2", "AA0_anger_3", "AA0_anger_4")))
+    names = ["AA0_anger_1", "AA0_anger_1", "AA0_anger_2", "AA0_anger_3", "AA0_anger_9"]
+    emotions = ["anger", "fear", "rage", "anger", "anger"]
+    genders = ["male", "male", "male", "?", "male"]
+    rows = [
+        f"{name}.wav\t{emotion}\tx\tx\tAA0\t{gender}\t30"
+        for name, emotion, gender in zip(names, emotions, genders, strict=True)
+    ]
+    (tmp_path / "data.tsv").write_text("\n".join([NEMO_HEADER, *rows, ""]))
+    found = list(make_reader("nemo").read(tmp_path))
+    assert [one.path for one in utterances(found)] == ["samples/AA0_anger_1.wav"]
+    assert [(one.path, one.kind) for one in found if isinstance(one, Fault)] == [
+        ("AA0_anger_1.wav", "listed twice in data.tsv"),
+        ("samples/AA0_anger_2.wav", "unknown value in data.tsv"),
+        ("samples/AA0_anger_3.wav", "unknown value in data.tsv"),
+        ("AA0_anger_9.wav", "missing file"),
+        ("samples/AA0_anger_4.wav", "no label"),
+    ]
+
+
+def test_nemo_without_its_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.tsv does not exist"):
+        list(make_reader("nemo").read(tmp_path))
+    (tmp_path / "data.tsv").write_text("file\temotion\n")
+    with pytest.raises(InputError, match="no column file_id, speaker_id, gender"):
+        list(make_reader("nemo").read(tmp_path))
+
+
+# LibriSpeech
+
+SPEAKERS = """\
+; Some pipe(|) separated metadata
+;ID  |SEX| SUBSET           |MINUTES| NAME
+14   | F | train-clean-360  | 25.03 | Some | Name, with | bars
+16   | M | dev-other        | 25.11 | Zoë
+"""
+
+
+@pytest.mark.parametrize(
+    "data", [SPEAKERS.encode(), SPEAKERS.encode("latin-1"), SPEAKERS.replace("\n", "\r\n").encode()]
+)
+def test_librispeech(tmp_path: Path, data: bytes) -> None:
+    touch(
+        tmp_path,
+        "train-clean-360/14/208/14-208-0000.flac",
+        "dev-other/16/122/16-122-0003.wav",
+        "test-clean/99/1/99-1-0000.flac",
+        "dev-other/16/122/16-122.trans.txt",
+        "dev-other/16/122/._16-122-0003.wav",
+        "dev-other/16/122/14-122-0004.flac",
+    )
+    (tmp_path / "SPEAKERS.TXT").write_bytes(data)
+    found = read("librispeech", tmp_path)
+    assert utterances(found.values()) == [
+        Utterance("dev-other/16/122/16-122-0003.wav", speaker="16", gender="male", session="122", split="development"),
+        Utterance("test-clean/99/1/99-1-0000.flac", speaker="99", session="1", split="test"),
+        Utterance(
+            "train-clean-360/14/208/14-208-0000.flac", speaker="14", gender="female", session="208", split="train"
+        ),
+    ]
+    assert [one.kind for one in found.values() if isinstance(one, Fault)] == ["not a LibriSpeech name"]
+
+
+def test_librispeech_subsets(tmp_path: Path) -> None:
+    fakes.librispeech(tmp_path, speakers=4, utterances=1, subsets=("train-clean-100", "test-other"))
+    found = utterances(read("librispeech", tmp_path, subsets="test-other").values())
+    assert [(one.speaker, one.gender) for one in found] == [("17", "male"), ("23", "male")]
+    with pytest.raises(InputError, match=r"train-clean-360 is not in [\s\S]*there are: test-other, train-clean-100"):
+        read("librispeech", tmp_path, subsets=["train-clean-360"])
+
+
+def test_librispeech_needs_its_speakers(tmp_path: Path) -> None:
+    touch(tmp_path, "dev-other/16/122/16-122-0003.flac")
+    with pytest.raises(InputError, match=r"SPEAKERS\.TXT does not exist"):
+        read("librispeech", tmp_path)
+    (tmp_path / "SPEAKERS.TXT").write_text("14 | F | train | 1 | A\n15, F, train\n")
+    with pytest.raises(InputError, match=r"line 2 cannot be read: '15, F, train'"):
+        read("librispeech", tmp_path)
+
+
+# Folder
+
+
+def test_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "b/x.wav", "a.flac", "a.txt")
+    assert list(read("folder", tmp_path).values()) == [Utterance("a.flac"), Utterance("b/x.wav")]
+    with pytest.raises(InputError, match="'a/b' is not a name"):
+        make_reader("folder", {"corpus": "a/b"})
+
+
+# Table
+
+
+def write_table(file: Path, text: str, encoding: str = "utf-8") -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding=encoding, newline="")
+    return file
+
+
+def rows_of(file: Path, **options: Any) -> list[Utterance]:
+    reader = make_reader("table", {"path": str(file), **options})
+    return utterances(reader.read(reader.own_root() or file.parent))
+
+
+FULL = Utterance(
+    "a/1.wav",
+    start=0.5,
+    end=1.5,
+    speaker="03",
+    gender="female",
+    session="1",
+    sentence="007",
+    label="Angry",
+    emotion="anger",
+    activation=0.5,
+    valence=0.25,
+    dominance=1.0,
+    split="development",
+)
+FULL_TEXT = """\
+path,start,end,speaker,gender,session,sentence,emotion,activation,valence,dominance,split,comment
+a/1.wav,0.5,1.5,03,F,1,007,Angry,0.5,.25,1,Dev,"one, two"
+b.wav,,,,,,,,,,,,
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("t.csv", FULL_TEXT, "utf-8"),
+        ("t.csv", FULL_TEXT, "utf-8-sig"),
+        ("t.csv", FULL_TEXT.replace("\n", "\r\n"), "utf-8"),
+        ("t.csv", FULL_TEXT.replace("one", "Müller"), "latin-1"),
+        ("t.csv", FULL_TEXT.replace("one, two", "one").replace(",", ";"), "utf-8"),
+        ("t.tsv", FULL_TEXT.replace('"one, two"', "one").replace(",", "\t"), "utf-8"),
+        ("t.csv", FULL_TEXT.replace("one, two", "one\n\ntwo"), "utf-8"),
+        ("t.csv", FULL_TEXT.replace("03,F", " 03 ,FEMALE "), "utf-8"),
+        ("t.csv", FULL_TEXT.replace("a/1", r"a\1"), "utf-8"),
+    ],
+)
+def test_delimited_table(tmp_path: Path, name: str, text: str, encoding: str) -> None:
+    assert rows_of(write_table(tmp_path / name, text, encoding)) == [FULL, Utterance("b.wav")]
+
+
+def test_parquet_table(tmp_path: Path) -> None:
+    columns = {
+        "path": ["a/1.wav", "b.wav"],
+        "start": [0.5, None],
+        "end": [1.5, None],
+        "speaker": pa.array(["03", None]).dictionary_encode(),
+        "gender": ["female", None],
+        "session": [1, None],
+        "sentence": ["007", None],
+        "emotion": ["Angry", None],
+        "activation": pa.array([0.5, float("nan")], pa.float32()),
+        "valence": [0.25, None],
+        "dominance": [1, None],
+        "split": ["dev", None],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    assert rows_of(tmp_path / "t.parquet") == [FULL, Utterance("b.wav")]
+
+
+def test_table_with_names_and_ranges_of_its_own(tmp_path: Path) -> None:
+    file = write_table(tmp_path / "t.csv", "file,label,arousal\n1.wav,wut,4\n")
+    columns = {"path": "file", "emotion": "label", "activation": "arousal"}
+    [row] = rows_of(file, columns=columns, ranges={"activation": [5, 1]})
+    assert (row.label, row.emotion, row.activation) == ("wut", "wut", 4.0)
+    reader = make_reader("table", {"path": str(file), "ranges": {"activation": [5, 1]}})
+    assert reader.scale("activation") == Scale(1, 5, reversed=True)
+    assert reader.scale("valence") == Scale(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("file,emotion\n1.wav,sad\n", {}, r"no column 'path'[\s\S]*it has: file, emotion"),
+        ("path,emotoin\n1.wav,sad\n", {"columns": {"emotion": "emotion"}}, r"no column 'emotion'[\s\S]*'emotoin'\?"),
+        ("path,valence\n1.wav,0.5\n2.wav,high\n", {}, r"row 3 .*column 'valence': 'high' is not a number"),
+        ("path,valence\n1.wav,0.5\n2.wav,3.5\n", {}, r"row 3 .*3\.5 is outside 0 to 1[\s\S]*ranges\.valence=\[1,5\]"),
+        (
+            "path,v\n1.wav,0\n",
+            {"columns": {"valence": "v"}, "ranges": {"valence": [1, 5]}},
+            r"column 'v': 0\.0 is outs",
+        ),
+        ("path,valence\n1.wav,inf\n", {}, "inf is outside"),
+        ("path,start\n1.wav,-1\n", {}, "row 2 .*-1.0 is outside 0"),
+        ("path,gender\n1.wav,f\n2.wav,robot\n", {}, r"row 3 .*'robot' is not a gender[\s\S]*female"),
+        ("path,split\n1.wav,train\n2.wav,trian\n", {}, r"row 3 .*'trian' is not a split[\s\S]*development"),
+        ("path,split\n1.wav,train\n,train\n", {}, "row 3 .*path is missing"),
+        ("path\n1.wav\n../2.wav\n", {}, r"row 3 .*'\.\./2\.wav' leaves the corpus root"),
+        ("path\n/etc/passwd\n", {}, r"row 2 .*'/etc/passwd' leaves the corpus root"),
+        ("path\na/../../2.wav\n", {}, "leaves the corpus root"),
+        ("path\n..\\2.wav\n", {}, "leaves the corpus root"),
+        ("path,speaker\n1.wav,a,b\n", {}, "cannot be read as a table"),
+        ("path,path\n1.wav,2.wav\n", {}, "distinct column names"),
+        ("", {}, "distinct column names"),
+        ("path\n1.wav\n", {"columns": {"arousal": "a"}}, "columns names 'arousal'"),
+        ("path\n1.wav\n", {"ranges": {"arousal": [1, 5]}}, "ranges names 'arousal'"),
+        ("path\n1.wav\n", {"ranges": {"valence": [1, 1]}}, r"\[1, 1\] is no range"),
+    ],
+)
+def test_table_that_is_refused(tmp_path: Path, text: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        rows_of(write_table(tmp_path / "t.csv", text), **options)
+
+
+def test_row_numbers_in_parquet_count_rows(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": ["1.wav", "2.wav"], "valence": [0.5, 7]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"row 2 \(counted from 1\), column 'valence': 7\.0"):
+        rows_of(tmp_path / "t.parquet")
+
+
+def test_row_numbers_go_on_over_batches(tmp_path: Path) -> None:
+    lines = "".join(f"{'x' * 100}{number}.wav,0.5\n" for number in range(40_000))
+    with pytest.raises(InputError, match=r"row 40002 .*'oops'"):
+        rows_of(write_table(tmp_path / "t.csv", f"path,valence\n{lines}last.wav,oops\n"))
+
+
+def test_table_that_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a Parquet table"):
+        rows_of(write_table(tmp_path / "t.parquet", FULL_TEXT))
+    with pytest.raises(InputError, match="UTF-16"):
+        rows_of(write_table(tmp_path / "t.csv", FULL_TEXT, "utf-16"))
+    with pytest.raises(InputError, match=r"'nowhere\.csv' does not exist"):
+        list(make_reader("table", {"path": "nowhere.csv"}).read(tmp_path))
+    with pytest.raises(InputError, match="no table is given"):
+        make_reader("table")
+
+
+def test_table_with_a_root_of_its_own(tmp_path: Path) -> None:
+    write_table(tmp_path / "labels/t.csv", f"path\na.wav\n{tmp_path}/audio/b.wav\n")
+    (tmp_path / "audio").mkdir()
+    reader = make_reader("table", {"path": str(tmp_path / "labels/t.csv")})
+    assert reader.own_root() == tmp_path / "labels"
+    assert [one.path for one in reader.read(tmp_path / "audio")] == ["a.wav", "b.wav"]
+
+
+# Where corpora are
+
+
+class MakesItself(Reader):
+    """A corpus that needs no download."""
+
+    name = "makes_itself"
+    folders = ("synthetic",)
+    how_to_get = "it makes itself"
+
+    def prepare(self, root: Path) -> None:
+        root.mkdir()
+
+    def read(self, root: Path) -> Iterator[Utterance | Fault]:
+        return iter(())
+
+
+@pytest.fixture
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("SER_AAE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("no_environment")
+class TestFindRoot:
+    def test_order_of_places(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        reader = CORPORA["ravdess"]
+        for name in ("own", "variable", "data/ravdess", "shared/RAVDESS"):
+            (tmp_path / name).mkdir(parents=True)
+        monkeypatch.setenv("SER_AAE_DATA", str(tmp_path / "shared"))
+        assert find_root(reader) == tmp_path / "shared/RAVDESS"
+        assert find_root(reader, None, str(tmp_path / "data")) == tmp_path / "data/ravdess"
+        assert find_root(reader, None, str(tmp_path / "data/ravdess")) == tmp_path / "data/ravdess"
+        monkeypatch.setenv("SER_AAE_RAVDESS_ROOT", str(tmp_path / "variable"))
+        assert find_root(reader, None, str(tmp_path / "data")) == tmp_path / "variable"
+        assert find_root(reader, str(tmp_path / "own"), str(tmp_path / "data")) == tmp_path / "own"
+
+    def test_wrong_setting_is_not_replaced_by_another_place(self, tmp_path: Path) -> None:
+        (tmp_path / "ravdess").mkdir()
+        with pytest.raises(MissingCorpusError, match=r"typo \(its root setting\)"):
+            find_root(CORPORA["ravdess"], str(tmp_path / "typo"), str(tmp_path))
+
+    def test_missing_names_all_places_and_how_to_get_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SER_AAE_DATA", "/nowhere")
+        with pytest.raises(MissingCorpusError) as caught:
+            find_root(CORPORA["nemo"], None, str(tmp_path))
+        assert caught.value.places == [
+            f"{tmp_path}/nemo (data.root)",
+            f"{tmp_path}/nEMO (data.root)",
+            "/nowhere/nemo (SER_AAE_DATA)",
+            "/nowhere/nEMO (SER_AAE_DATA)",
+        ]
+        assert "https://github.com/amu-cai/nEMO" in str(caught.value)
+        assert "SER_AAE_NEMO_ROOT" in str(caught.value)
+
+    def test_several_missing_make_one_message(self) -> None:
+        missing = []
+        for name in ("ravdess", "nemo"):
+            with pytest.raises(MissingCorpusError) as caught:
+                find_root(CORPORA[name])
+            missing.append(caught.value)
+        assert all_missing(missing[:1]) is missing[0]
+        message = str(all_missing(missing))
+        for expected in ("2 corpora", "ravdess", "zenodo.org", "nemo", "github.com", "data.root"):
+            assert expected in message
+
+    def test_table_lies_where_its_option_says(self, tmp_path: Path) -> None:
+        reader = make_reader("table", {"path": str(write_table(tmp_path / "t.csv", "path\n"))})
+        assert find_root(reader) == tmp_path
+        (tmp_path / "audio").mkdir()
+        assert find_root(reader, str(tmp_path / "audio")) == tmp_path / "audio"
+
+    def test_corpus_that_makes_itself_has_a_place_to_do_so(self, tmp_path: Path) -> None:
+        assert find_root(MakesItself, made_in=tmp_path) == tmp_path / "synthetic"
+        assert find_root(MakesItself, str(tmp_path / "new")) == tmp_path / "new"
+        (tmp_path / "data/synthetic").mkdir(parents=True)
+        assert find_root(MakesItself, None, str(tmp_path / "data"), tmp_path) == tmp_path / "data/synthetic"
+        with pytest.raises(MissingCorpusError):
+            find_root(CORPORA["ravdess"], made_in=tmp_path)
