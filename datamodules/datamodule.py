@@ -1,0 +1,315 @@
+"""The LightningDataModule: corpora to manifests, splits, pools and loaders."""
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.batch import DIMENSIONS, GENDERS, LABELLED, SPEAKER, UNLABELLED, Batch, Labels
+from datamodules.collection import Collection, Integers
+from datamodules.corpora import CORPORA, MissingCorpusError, all_missing, find_root, make_reader
+from datamodules.corpora.base import Reader
+from datamodules.dataset import Collate, Pool, SpeechDataset
+from datamodules.errors import InputError
+from datamodules.manifest import build_manifest
+from datamodules.report import check_classes, data_report
+from datamodules.sampler import QuotaBatchSampler, WholeSetSampler
+from datamodules.settings import CorpusSettings, DataSettings
+from datamodules.splits import CorpusColumns, SideColumns, Split, SplitSettings, guard, make_split
+
+_log = logging.getLogger(__name__)
+
+ROLES = {"speaker": SPEAKER, "unlabelled": UNLABELLED}
+
+
+class EpochLoader(DataLoader[Any]):
+    """A loader that starts the next epoch of its sampler each time it is iterated.
+
+    Lightning tells samplers the epoch only after it made the iterator, when workers have begun to draw.
+    """
+
+    def __init__(self, sampler: QuotaBatchSampler, epoch: int, **kwargs: Any) -> None:
+        super().__init__(batch_sampler=sampler, **kwargs)
+        self.quotas = sampler
+        self.epoch = epoch
+
+    def __iter__(self) -> Any:
+        self.quotas.epoch = self.epoch
+        self.epoch += 1
+        return super().__iter__()
+
+
+class SpeechDataModule(LightningDataModule):
+    """Speaker-independent emotion data, mixed with speaker corpora and unlabelled speech.
+
+    Args:
+        settings: See ``DataSettings``.
+        split: See ``SplitSettings``.
+        sample_rate: Of the speech that batches hold, in Hz.
+        seed: Of the order and of the crops.
+
+    Attributes:
+        collection: All utterances of all corpora, after ``setup``.
+        split: Rows of the collection on each side, after ``setup``.
+        labels: What the training data can teach, after ``setup``.
+        report: The data report, after ``setup``.
+        synthetic: Whether any labelled corpus is synthesised.
+    """
+
+    def __init__(self, settings: DataSettings, split: SplitSettings, sample_rate: int, seed: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.split_settings = split
+        self.sample_rate = sample_rate
+        self.seed = seed
+        self.faults: list[str] = []
+        self._read = 0
+        names = [*settings.labelled, *split.test_corpora, *(auxiliary.corpus for auxiliary in settings.auxiliary)]
+        if not settings.labelled:
+            raise InputError("data.labelled names no corpus", f"Choose from: {', '.join(CORPORA)}.")
+        for auxiliary in settings.auxiliary:
+            if auxiliary.role not in ROLES:
+                raise InputError(
+                    f"data.auxiliary: {auxiliary.corpus} has the unknown role {auxiliary.role!r}",
+                    f"Choose from: {', '.join(ROLES)}.",
+                )
+        self.readers = {name: self._reader(name) for name in dict.fromkeys(names)}
+        self.synthetic = any(self.readers[name].synthetic for name in (*settings.labelled, *split.test_corpora))
+
+    def _reader(self, corpus: str) -> Reader:
+        settings = self._settings(corpus)
+        if not settings.reader:
+            return make_reader(corpus, settings.options)
+        return make_reader(settings.reader, settings.options | {"corpus": corpus})
+
+    def prepare_data(self) -> None:
+        """Finds the corpora and builds their manifests, unless they are there.
+
+        Raises:
+            InputError: A corpus is missing (all that are, in one message), empty, or has too many bad files.
+        """
+        self._build(self.settings.rebuild)
+
+    def _build(self, rebuild: bool = False) -> Collection:
+        roots = self._roots()
+        hashed = {auxiliary.corpus: auxiliary.hash_content for auxiliary in self.settings.auxiliary}
+        labelled = {*self.settings.labelled, *self.split_settings.test_corpora}
+        manifests = [
+            build_manifest(
+                reader,
+                roots[name],
+                Path(self.settings.cache),
+                hash_content=name in labelled or hashed[name],
+                max_bad_fraction=self.settings.max_bad_fraction,
+                rebuild=rebuild,
+            )
+            for name, reader in self.readers.items()
+        ]
+        return Collection(manifests)
+
+    def _settings(self, corpus: str) -> CorpusSettings:
+        return self.settings.corpora.get(corpus, CorpusSettings())
+
+    def _roots(self) -> dict[str, Path]:
+        cache = Path(self.settings.cache)
+        roots, missing = {}, []
+        for name, reader in self.readers.items():
+            try:
+                roots[name] = find_root(reader, self._settings(name).root, self.settings.root, made_in=cache)
+            except MissingCorpusError as error:
+                missing.append(error)
+        if missing:
+            together = all_missing(missing)
+            if {one.corpus for one in missing} <= {one.corpus for one in self.settings.auxiliary}:
+                together = InputError(together.problem, f"{together.remedy}; or train without: data.auxiliary=[]")
+            raise together
+        return roots
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the manifests, splits, checks that no side leaks into another, and makes indices of labels.
+
+        Raises:
+            InputError: The split or the class map does not fit the corpora, a speaker or a recording stands on two
+                sides, or an auxiliary corpus has nothing to fill its quota.
+        """
+        if hasattr(self, "collection"):
+            return
+        settings = self.settings
+        self.collection = self._build()
+        labelled = [*settings.labelled, *self.split_settings.test_corpora]
+        manifests = [self.collection.manifests[self.collection.corpora.index(name)] for name in labelled]
+        check_classes(settings.classes, manifests)
+
+        usable = {name: self._usable(self.collection.rows(name)) for name in labelled}
+        self.split: Split = make_split(
+            [self._columns(name, rows) for name, rows in usable.items()], self.split_settings
+        )
+        auxiliary = [self.collection.rows(one.corpus) for one in settings.auxiliary]
+        guard(
+            {
+                "train": self._side(np.concatenate([self.split.train, *auxiliary])),
+                "development": self._side(self.split.development),
+                "test": self._side(self.split.test),
+            }
+        )
+        self._make_pools(auxiliary)
+        self.report = data_report(self.collection.manifests, settings.classes) | {"split": self.split.report}
+
+    def _usable(self, rows: Integers) -> Integers:
+        """Rows with a class of the experiment or a rated dimension."""
+        rated = np.isfinite(self._dimensions(rows)).any(axis=1)
+        return rows[(self._emotion(rows) >= 0) | rated]
+
+    def _columns(self, corpus: str, rows: Integers) -> CorpusColumns:
+        strings = partial(self.collection.strings, rows=rows)
+        return CorpusColumns(corpus, rows, strings("speaker"), strings("gender"), strings("session"), strings("split"))
+
+    def _side(self, rows: Integers) -> list[SideColumns]:
+        """What the guard compares, corpus by corpus."""
+        columns = []
+        for corpus in self.collection.corpora:
+            here = np.intersect1d(rows, self.collection.rows(corpus))
+            strings = partial(self.collection.strings, rows=here)
+            columns.append(SideColumns(corpus, strings("speaker"), strings("content_hash"), partial(self._path, here)))
+        return columns
+
+    def _path(self, rows: Integers, index: int) -> str:
+        return str(self.collection.row(int(rows[index]))["file"])
+
+    def _emotion(self, rows: Integers) -> NDArray[np.int64]:
+        codes, names = self.collection.strings("emotion", rows)
+        place = {
+            emotion: index for index, emotions in enumerate(self.settings.classes.values()) for emotion in emotions
+        }
+        return np.array([*(place.get(name, -1) for name in names), -1], dtype=np.int64)[codes]
+
+    def _dimensions(self, rows: Integers) -> NDArray[np.float32]:
+        return np.stack([self.collection.numbers(name, rows) for name in DIMENSIONS], axis=1).astype(np.float32)
+
+    def _make_pools(self, auxiliary: list[Integers]) -> None:
+        with_speaker = [
+            rows for rows, one in zip(auxiliary, self.settings.auxiliary, strict=True) if ROLES[one.role] == SPEAKER
+        ]
+        _, speakers = self.collection.strings("speaker", np.concatenate([self.split.train, *with_speaker]))
+        self.pools = [self._pool(self.split.train, LABELLED, speakers)]
+        for rows, one in zip(auxiliary, self.settings.auxiliary, strict=True):
+            pool = self._pool(rows, ROLES[one.role], speakers)
+            if one.role == "speaker" and (pool.targets["speaker"] < 0).all() and (pool.targets["gender"] < 0).all():
+                raise InputError(
+                    f"data.auxiliary: {one.corpus} knows neither speakers nor genders", "Give it the role unlabelled."
+                )
+            self.pools.append(pool)
+        self.development_pool = self._pool(self.split.development, LABELLED, speakers)
+        self.test_pool = self._pool(self.split.test, LABELLED, speakers)
+        counts = np.bincount(
+            self.pools[0].targets["emotion"][self.pools[0].targets["emotion"] >= 0],
+            minlength=len(self.settings.classes),
+        )
+        self.labels = Labels(
+            emotions=tuple(self.settings.classes),
+            emotion_counts=tuple(counts.tolist()),
+            speakers=len(speakers),
+            corpora=tuple(self.collection.corpora),
+        )
+        absent = [name for name, count in zip(self.labels.emotions, counts, strict=True) if count == 0]
+        if absent:
+            raise InputError(
+                f"data.classes: no training utterance has the class {', '.join(absent)}",
+                "Take it out of data.classes or choose another split.",
+            )
+
+    def _pool(self, rows: Integers, part: int, speakers: list[str]) -> Pool:
+        targets: dict[str, NDArray[Any]] = {"corpus": self.collection.corpus_index(rows)}
+        if part != UNLABELLED:
+            targets["speaker"] = self._indices("speaker", rows, speakers)
+            targets["gender"] = self._indices("gender", rows, list(GENDERS))
+        if part == LABELLED:
+            targets["emotion"] = self._emotion(rows)
+            targets["dimensions"] = self._dimensions(rows)
+        return Pool(rows, part, targets)
+
+    def _indices(self, column: str, rows: Integers, vocabulary: list[str]) -> NDArray[np.int64]:
+        codes, names = self.collection.strings(column, rows)
+        place = {name: index for index, name in enumerate(vocabulary)}
+        return np.array([*(place.get(name, -1) for name in names), -1], dtype=np.int64)[codes]
+
+    @property
+    def quotas(self) -> list[int]:
+        """Utterances of each pool in the global batch."""
+        return [self.settings.quota, *(one.quota for one in self.settings.auxiliary)]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return self.settings.steps or -(-len(self.split.train) // self.settings.quota)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Endless supply of mixed batches, ``steps_per_epoch`` at a time."""
+        rank, world_size, epoch = self._place()
+        names = ["data.quota", *(f"data.auxiliary: {one.corpus}" for one in self.settings.auxiliary)]
+        sampler = QuotaBatchSampler(
+            names, [len(pool) for pool in self.pools], self.quotas, self.steps_per_epoch, self.seed, rank, world_size
+        )
+        dataset = SpeechDataset(self.collection, self.pools, self.sample_rate, self.settings.crop_s)
+        collate = Collate(round(self.settings.crop_s * self.sample_rate))
+        return EpochLoader(sampler, epoch, dataset=dataset, collate_fn=collate, **self._loading(persistent=True))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The development set, each utterance whole and once."""
+        return self._whole(self.development_pool)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test set, each utterance whole and once."""
+        return self._whole(self.test_pool)
+
+    def training_utterances(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Waveforms (batch, samples) and lengths (batch,) of the labelled training set, once: for statistics."""
+        for batch in self._whole(self.pools[0]):
+            yield batch.waveform, batch.length
+
+    def _whole(self, pool: Pool) -> DataLoader[Any]:
+        rank, world_size, _ = self._place()
+        durations = self.collection.numbers("duration", pool.rows)
+        sampler = WholeSetSampler(durations, self.settings.evaluation_batch, rank, world_size)
+        dataset = SpeechDataset(self.collection, [pool], self.sample_rate, self.settings.crop_s)
+        return DataLoader(dataset, batch_sampler=sampler, collate_fn=Collate(), **self._loading(persistent=False))
+
+    def _place(self) -> tuple[int, int, int]:
+        if self.trainer is None:
+            return 0, 1, 0
+        return self.trainer.global_rank, self.trainer.world_size, self.trainer.current_epoch
+
+    def _loading(self, persistent: bool) -> dict[str, Any]:
+        workers = self.settings.workers
+        return {
+            "num_workers": workers,
+            "persistent_workers": persistent and workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Counts files that could not be read, in the main process.
+
+        Raises:
+            InputError: There are more than ``max_bad_fraction`` of all that was read.
+        """
+        self._read += len(batch)
+        for fault in batch.faults:
+            if fault not in self.faults:
+                _log.warning("left out: %s", fault)
+                self.faults.append(fault)
+        if len(self.faults) > max(1.0, self.settings.max_bad_fraction * max(self._read, 1000)):
+            shown = "\n    ".join(self.faults[:5])
+            raise InputError(
+                f"{len(self.faults)} of {self._read} utterances could not be read, the first:\n    {shown}",
+                "Repair or remove the files, or raise data.max_bad_fraction.",
+            )
+        return batch

@@ -1,0 +1,72 @@
+"""Settings of the data: plain dataclasses, free of heavy imports, so that a wrong key is answered at once."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class CorpusSettings:
+    """Where one corpus is and how it is read.
+
+    Attributes:
+        root: Its folder; none means that it is looked for in the environment and under ``data.root``.
+        reader: Its reader where that has another name: ``table`` or ``folder`` for a corpus of the user's own.
+        options: Arguments of its reader.
+    """
+
+    root: str | None = None
+    reader: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class AuxiliarySettings:
+    """A corpus that brings speech but no emotion.
+
+    Attributes:
+        corpus: Its name.
+        role: ``speaker`` (speaker and gender labels are used where they are known) or ``unlabelled`` (none is).
+        quota: Utterances in each global batch.
+        hash_content: Decodes every file once when the manifest is built, to check it and to find recordings that also
+            stand in the development or test set; dear for millions of files.
+    """
+
+    corpus: str = ""
+    role: str = "unlabelled"
+    quota: int = 8
+    hash_content: bool = True
+
+
+@dataclass
+class DataSettings:
+    """Corpora and how batches are made of them.
+
+    Attributes:
+        root: Folder that corpora are looked for in.
+        cache: Folder of manifests and of the synthetic corpora.
+        corpora: Settings of single corpora, by name.
+        labelled: Corpora with emotion labels; they are split into training, development and test.
+        auxiliary: Corpora of other speech, for training only.
+        classes: Emotion classes, each with the common emotion names that it takes in; empty for dimensions only.
+        quota: Labelled utterances in each global batch.
+        steps: Batches of an epoch; 0 means that each labelled utterance comes once.
+        crop_s: Length of training crops in seconds.
+        evaluation_batch: Utterances of an evaluation batch.
+        workers: Processes that read ahead.
+        max_bad_fraction: Unusable files that are tolerated, as a share of a corpus, and of what is read in training.
+        rebuild: Builds manifests anew.
+    """
+
+    root: str | None = None
+    cache: str = "runs/cache"
+    corpora: dict[str, CorpusSettings] = field(default_factory=dict)
+    labelled: list[str] = field(default_factory=list)
+    auxiliary: list[AuxiliarySettings] = field(default_factory=list)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    quota: int = 32
+    steps: int = 0
+    crop_s: float = 2.5
+    evaluation_batch: int = 32
+    workers: int = 0
+    max_bad_fraction: float = 0.01
+    rebuild: bool = False

@@ -1,0 +1,1 @@
+"""Experiments: their YAML files, the configuration and the command line."""

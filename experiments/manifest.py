@@ -1,0 +1,26 @@
+"""Reads and checks the corpora of an experiment without training."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from datamodules.datamodule import SpeechDataModule
+from datamodules.report import print_report
+from experiments.config import Config
+from experiments.records import write_json
+
+
+def manifest(config: Config) -> Path:
+    """Builds the manifests, splits and checks, and prints the data report.
+
+    Returns:
+        The file that the report was saved in.
+    """
+    data = SpeechDataModule(config.data, config.split, config.model.features.sample_rate, config.seed)
+    data.prepare_data()
+    data.setup()
+    print_report(data.report, Console())
+    path = Path(config.output) / config.experiment / "data_report.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, data.report)
+    return path

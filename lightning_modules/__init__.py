@@ -1,0 +1,1 @@
+"""The model: features, augmentation, encoder, decoder, adversary, heads, losses, and the LightningModule."""

@@ -1,0 +1,342 @@
+"""The LightningModule: encoder, decoder, adversary and heads, put together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from datamodules.batch import LABELLED, Batch, Labels
+from lightning_modules import augmentation
+from lightning_modules.decoder import Decoder
+from lightning_modules.discriminator import PRIORS, Adversary
+from lightning_modules.encoder import Encoder
+from lightning_modules.features import LogMel
+from lightning_modules.heads import TASKS, Head
+from lightning_modules.losses import reconstruction_loss
+from lightning_modules.priors import CategoricalPrior, GaussianPrior, MixturePrior, Prior
+from lightning_modules.settings import ModelSettings
+from lightning_modules.windows import Windows
+
+
+@dataclass
+class Strengths:
+    """What the adversarial schedule turns up and down during training.
+
+    Attributes:
+        prior: Factor on the encoder's adversarial losses.
+        reversal: Factor on reversed gradients.
+        noise: Deviation of the noise that the discriminators see.
+    """
+
+    prior: float = 1.0
+    reversal: float = 1.0
+    noise: float = 0.0
+
+
+@dataclass
+class View:
+    """A batch as the encoder sees it in training.
+
+    Attributes:
+        seen: Disturbed log-mel, (batch, mels, frames).
+        clean: The same without the disturbance: the decoder's target.
+        frames: Valid frames, (batch,).
+        targets: Labels and the share that each set of labels has in the utterances: one set, or two under mixup.
+    """
+
+    seen: Tensor
+    clean: Tensor
+    frames: Tensor
+    targets: list[tuple[float, dict[str, Tensor]]]
+
+
+class AdversarialAutoencoder(LightningModule):
+    """Multi-task semi-supervised adversarial autoencoder for speech emotion recognition.
+
+    After Latif et al., "Multi-Task Semi-Supervised Adversarial Autoencoding for Speech Emotion Recognition" (IEEE
+    Trans. Affective Computing 13(2), 2022). The paper's exact layers, weights and schedule are not available to us:
+    those here are our choices.
+
+    Encoder, heads, decoder and discriminators are trained in one backward pass (see ``Adversary``), with automatic
+    optimisation, so clipping, accumulation, schedulers and plain DDP work as documented by Lightning.
+
+    Args:
+        settings: See ``ModelSettings``.
+        labels: Sizes of the heads and class frequencies, from the training data.
+        total_steps: Optimiser steps of the whole training, which the learning rate follows.
+        seed: Of the random numbers drawn in training.
+
+    Raises:
+        ValueError: A setting does not fit the others; the message names it.
+    """
+
+    def __init__(self, settings: ModelSettings, labels: Labels, total_steps: int, seed: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.labels = labels
+        self.total_steps = total_steps
+        self.seed = seed
+        self.strengths = Strengths()
+
+        mels = settings.features.mels
+        self.parts = _slices(settings.code)
+        code = sum(settings.code.values())
+        classes = len(labels.emotions)
+
+        self.features = LogMel(settings.features)
+        self.encoder = Encoder(mels, code, settings.encoder)
+        self.windows = Windows(round(settings.window_s * 1000 / settings.features.hop_ms))
+        self.heads = nn.ModuleDict(self._build_heads())
+        decoded = code + (classes if settings.categorical > 0 else 0)
+        self.decoder = Decoder(mels, decoded, settings.decoder) if settings.decoder.weight > 0 else None
+        self.adversaries = nn.ModuleDict(self._build_adversaries(code))
+
+    def _build_heads(self) -> dict[str, Head]:
+        heads = {}
+        for name, settings in self.settings.heads.items():
+            if settings.weight <= 0:
+                continue
+            kind = settings.task or name
+            if kind not in TASKS:
+                raise ValueError(f"model.heads.{name}: unknown task {kind!r}, choose from {', '.join(sorted(TASKS))}")
+            unknown = [part for part in settings.reads if part not in self.parts]
+            if unknown:
+                raise ValueError(
+                    f"model.heads.{name}.reads: the code has no part {unknown[0]!r}, only {list(self.parts)}"
+                )
+            task = TASKS[kind](self.labels, settings)
+            if task.outputs < 2:
+                raise ValueError(
+                    f"model.heads.{name}: the training data has {task.outputs} different labels for {task.target!r}; "
+                    f"switch the head off with model.heads.{name}.weight=0"
+                )
+            inputs = sum(self.settings.code[part] for part in settings.reads or self.settings.code)
+            heads[name] = Head(inputs, task, settings)
+        return heads
+
+    def _build_adversaries(self, code: int) -> dict[str, Adversary]:
+        settings = self.settings.adversary
+        frequencies = torch.tensor(self.labels.emotion_counts, dtype=torch.float32)
+        adversaries = {}
+        if settings.weight > 0:
+            if settings.prior not in PRIORS:
+                raise ValueError(f"model.adversary.prior: unknown {settings.prior!r}, choose from {', '.join(PRIORS)}")
+            prior: Prior = GaussianPrior(code)
+            if settings.prior == "mixture":
+                prior = MixturePrior(code, frequencies, settings.radius)
+            adversaries["prior"] = Adversary(code, prior, settings.hidden)
+        if self.settings.categorical > 0:
+            if "emotion" not in self.heads:
+                raise ValueError(
+                    "model.categorical needs the head 'emotion', whose probabilities are the categorical code"
+                )
+            adversaries["categorical"] = Adversary(len(frequencies), CategoricalPrior(frequencies), settings.hidden)
+        return adversaries
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trainable weights."""
+        return sum(weight.numel() for weight in self.parameters())
+
+    # Training
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Makes every random draw of a step a function of seed, step and process: nothing to save, nothing to lose."""
+        torch.manual_seed(hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """One batch to its total loss.
+
+        Returns:
+            ``loss``, and for callbacks ``code`` (batch, code) and the accuracy of each discriminator.
+        """
+        view = self.view(batch)
+        code = self.encode(view.seen, view.frames, batch.part)
+        outputs = {name: head(self.read(code, head), self.strengths.reversal) for name, head in self._heads()}
+        terms: dict[str, tuple[float, Tensor]] = {}
+        for name, head in self._heads():
+            loss = sum(
+                (share * head.task.loss(outputs[name], targets[head.task.target]) for share, targets in view.targets),
+                start=torch.zeros((), device=code.device),
+            )
+            terms[name] = (head.settings.weight, loss)
+
+        latent = {"prior": code}
+        if "categorical" in self.adversaries:
+            latent["categorical"] = outputs["emotion"].softmax(1)
+        if self.decoder is not None:
+            described = torch.cat([code, *(latent[name] for name in latent if name != "prior")], dim=1)
+            reconstruction = self.decoder(described, view.frames, view.clean.shape[-1])
+            loss = reconstruction_loss(reconstruction, view.clean, view.frames)
+            terms["reconstruction"] = (self.settings.decoder.weight, loss)
+
+        accuracies = {}
+        emotion = batch.targets["emotion"]
+        weights = {"prior": self.settings.adversary.weight, "categorical": self.settings.categorical}
+        for name, adversary in self.adversaries.items():
+            contest = adversary(latent[name], emotion, self.strengths.noise)
+            terms[name] = (weights[name] * self.strengths.prior, contest.generator)
+            # Its own learning rate, and gradients that reach nothing else: no weight is needed.
+            terms[f"{name}_discriminator"] = (1.0, contest.discriminator)
+            accuracies[f"{name}_accuracy"] = contest.accuracy
+
+        total = sum((weight * loss for weight, loss in terms.values()), start=torch.zeros((), device=code.device))
+        losses = {f"train/{name}": loss.detach() for name, (_, loss) in terms.items()}
+        self.log_dict({"train/loss": total.detach(), **losses}, on_step=False, on_epoch=True, batch_size=len(batch))
+        return {"loss": total, "code": code.detach(), **accuracies}
+
+    @torch.no_grad()
+    def view(self, batch: Batch) -> View:
+        """Draws the augmented view of a batch that the encoder sees in training."""
+        settings = self.settings.augmentation
+        waveform, length = batch.waveform, batch.length
+        if settings.speed > 0:
+            factor = 1 + settings.speed * (2 * torch.rand(len(batch), device=waveform.device) - 1)
+            waveform, length = augmentation.change_speed(waveform, length, factor)
+        warped = augmentation.draw_warp(len(batch), settings, waveform)
+
+        def view(speech: Tensor) -> tuple[Tensor, Tensor]:
+            log_mel, frames = self.features(speech, length)
+            return augmentation.warp(log_mel, frames, *warped) if warped else (log_mel, frames)
+
+        clean, frames = view(waveform)
+        seen, targets = clean, [(1.0, batch.targets)]
+        if settings.noise > 0 or settings.gain_db > 0:
+            seen, _ = view(augmentation.disturb_waveform(waveform, length, settings))
+        if settings.mixup > 0:
+            partner, share = augmentation.draw_mixup(batch.part == LABELLED, settings.mixup)
+            seen, clean = (torch.lerp(x[partner], x, share) for x in (seen, clean))
+            frames = torch.maximum(frames, frames[partner])
+            targets = [
+                (share, batch.targets),
+                (1 - share, {name: target[partner] for name, target in batch.targets.items()}),
+            ]
+        return View(augmentation.mask_log_mel(seen, settings), clean, frames, targets)
+
+    def encode(self, log_mel: Tensor, frames: Tensor, part: Tensor) -> Tensor:
+        """Codes of a training batch, (batch, code)."""
+        labelled = int((part == LABELLED).sum())
+        if not self.settings.separate_statistics or labelled in (0, len(part)):
+            code: Tensor = self.encoder(log_mel, frames)
+            return code
+        with _statistics_kept(self.encoder):
+            auxiliary = self.encoder(log_mel[labelled:], frames[labelled:])
+        return torch.cat([self.encoder(log_mel[:labelled], frames[:labelled]), auxiliary])
+
+    def read(self, code: Tensor, head: Head) -> Tensor:
+        """The parts of the code (batch, code) that a head reads."""
+        if not head.settings.reads:
+            return code
+        return torch.cat([code[:, self.parts[part]] for part in head.settings.reads], dim=1)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a group for the discriminators, and a one-cycle schedule over all steps."""
+        settings = self.settings.optimiser
+        own = [weight for name, weight in self.named_parameters() if not name.startswith("adversaries.")]
+        groups: list[dict[str, Any]] = [{"params": own, "lr": settings.learning_rate}]
+        if self.adversaries:
+            groups.append({"params": list(self.adversaries.parameters()), "lr": settings.discriminator_learning_rate})
+        optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            max_lr=[group["lr"] for group in groups],
+            total_steps=self.total_steps,
+            pct_start=settings.warm_up,
+            # Cycling beta_1 against the rate is for SGD's momentum; the adversary does better with it still.
+            cycle_momentum=False,
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips model and discriminators apart, so that a fierce adversary does not shrink the emotion's gradient."""
+        for group in optimizer.param_groups:
+            if gradient_clip_val:
+                nn.utils.clip_grad_norm_(group["params"], gradient_clip_val)
+
+    # Evaluation
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Scores a batch of whole utterances; see ``score``."""
+        return self.score(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Scores a batch of whole utterances; see ``score``."""
+        return self.score(batch)
+
+    def score(self, batch: Batch) -> dict[str, Tensor]:
+        """Scores whole utterances, long ones as the mean over windows.
+
+        Returns:
+            ``row``, ``valid``, ``code`` (batch, code), the targets as ``target_<name>``, and the predictions by task:
+            ``emotion`` probabilities (batch, classes), ``dimensions`` (batch, 3).
+        """
+        predictions = self(batch.waveform, batch.length)
+        targets = {f"target_{name}": target for name, target in batch.targets.items()}
+        return {"row": batch.row, "valid": batch.row >= 0, **targets, **predictions}
+
+    def forward(self, waveform: Tensor, length: Tensor) -> dict[str, Tensor]:
+        """Speech to predictions.
+
+        Args:
+            waveform: (batch, samples), 16 kHz, zero padded.
+            length: Samples of each utterance, (batch,).
+
+        Returns:
+            ``code`` (batch, code), and the predictions by task: ``emotion`` probabilities (batch, classes),
+            ``dimensions`` (batch, 3) on [0, 1].
+        """
+        log_mel, frames = self.features(waveform, length)
+        windows = self.windows.cut(log_mel, frames)
+        code = self.encoder(windows.log_mel, windows.frames)
+        results = {"code": windows.average(code)}
+        for _, head in self._heads():
+            if head.task.predict is not None:
+                outputs = head(self.read(code, head))
+                results[head.task.target] = windows.average(head.task.predict(outputs))
+        return results
+
+    @torch.no_grad()
+    def reconstruct(self, waveform: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-mels (batch, mels, frames), what the decoder makes of their codes, and the valid frames (batch,).
+
+        Raises:
+            ValueError: The model has no decoder.
+        """
+        if self.decoder is None:
+            raise ValueError("the model has no decoder (model.decoder.weight is 0)")
+        log_mel, frames = self.features(waveform, length)
+        code = self.encoder(log_mel, frames)
+        if "categorical" in self.adversaries:
+            head = dict(self._heads())["emotion"]
+            code = torch.cat([code, head(self.read(code, head)).softmax(1)], dim=1)
+        return log_mel, self.decoder(code, frames, log_mel.shape[-1]), frames
+
+    def _heads(self) -> list[tuple[str, Head]]:
+        return [(name, head) for name, head in self.heads.items() if isinstance(head, Head)]
+
+
+def _slices(sizes: dict[str, int]) -> dict[str, slice]:
+    ends = torch.tensor(list(sizes.values())).cumsum(0).tolist()
+    return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Leaves the running statistics of batch normalisation as they are; batches are still normalised by their own."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,0 +1,151 @@
+"""Random changes that leave the emotion as it is: functions on batches.
+
+Two kinds are kept apart because the decoder's target is the undisturbed speech: a *view* (speed, rate, band shift)
+moves speech and target alike, a *disturbance* (gain, noise, masks) is for the encoder alone to see through.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_modules.features import frame_mask
+from lightning_modules.settings import AugmentationSettings
+
+
+def _uniform(size: int, low: float, high: float, like: Tensor) -> Tensor:
+    """(size,) numbers on the device of ``like``."""
+    return low + (high - low) * torch.rand(size, device=like.device)
+
+
+def change_speed(waveform: Tensor, length: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Plays each utterance ``factor`` times as fast, by linear interpolation; the batch keeps its width.
+
+    Args:
+        waveform: (batch, samples).
+        length: Valid samples, (batch,).
+        factor: (batch,), above 1 is faster and higher.
+
+    Returns:
+        The waveform, (batch, samples), and the new lengths; what no longer fits is cut.
+    """
+    samples = waveform.shape[1]
+    position = torch.arange(samples, device=waveform.device) * factor[:, None]
+    left = position.long().clamp(max=samples - 2)
+    fraction = (position - left).clamp(0, 1)
+    changed = torch.lerp(waveform.gather(1, left), waveform.gather(1, left + 1), fraction)
+    new_length = (length / factor).long().clamp(min=1, max=samples)
+    return changed * frame_mask(new_length, samples), new_length
+
+
+def change_gain(waveform: Tensor, gain_db: Tensor) -> Tensor:
+    """Scales each utterance of (batch, samples) by ``gain_db`` (batch,)."""
+    factor = torch.pow(10.0, gain_db / 20)
+    return waveform * factor[:, None]
+
+
+def add_noise(waveform: Tensor, length: Tensor, snr_db: Tensor, tilt: Tensor) -> Tensor:
+    """Adds noise of a given spectral slope at a given signal-to-noise ratio.
+
+    Args:
+        waveform: (batch, samples).
+        length: Valid samples, (batch,).
+        snr_db: (batch,); infinite adds nothing.
+        tilt: Exponent of 1/f of the noise's amplitude, (batch,): 0 is white, 0.5 pink, 1 brown.
+
+    Returns:
+        (batch, samples).
+    """
+    samples = waveform.shape[1]
+    mask = frame_mask(length, samples)
+    spectrum = torch.fft.rfft(torch.randn_like(waveform))
+    bins = torch.arange(1, spectrum.shape[1] + 1, device=waveform.device)
+    noise: Tensor = torch.fft.irfft(spectrum * bins ** -tilt[:, None], n=samples) * mask
+    level = noise.square().sum(1).sqrt().clamp(min=1e-9)
+    wanted = waveform.square().sum(1).sqrt() * torch.pow(10.0, -snr_db / 20)
+    return waveform + noise * (wanted / level)[:, None]
+
+
+def warp(log_mel: Tensor, frames: Tensor, rate: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Stretches time and shifts bands by bilinear interpolation; the batch keeps its width.
+
+    Args:
+        log_mel: (batch, mels, frames).
+        frames: Valid frames, (batch,).
+        rate: Above 1 is faster, (batch,).
+        shift: Bands that the spectrum moves up by, (batch,).
+
+    Returns:
+        The log-mel, (batch, mels, frames), and the new numbers of valid frames; what no longer fits is cut.
+    """
+    batch, mels, size = log_mel.shape
+    time = torch.arange(size, device=log_mel.device) * rate[:, None]
+    band = torch.arange(mels, device=log_mel.device) - shift[:, None]
+    grid = torch.stack(
+        [
+            (2 * time / max(size - 1, 1) - 1)[:, None, :].expand(batch, mels, size),
+            (2 * band / (mels - 1) - 1)[:, :, None].expand(batch, mels, size),
+        ],
+        dim=-1,
+    )
+    warped = F.grid_sample(log_mel[:, None].float(), grid, padding_mode="border", align_corners=True)[:, 0]
+    new_frames = (frames / rate).long().clamp(min=1, max=size)
+    return warped * frame_mask(new_frames, size)[:, None], new_frames
+
+
+def mask_spans(size: int, count: int, widest: int, batch: int, like: Tensor) -> Tensor:
+    """Draws SpecAugment masks (Park et al., Interspeech 2019).
+
+    Returns:
+        (batch, size), True where ``count`` spans of up to ``widest`` positions hide the input.
+    """
+    width = torch.rand(batch, count, 1, device=like.device) * widest
+    start = torch.rand(batch, count, 1, device=like.device) * (size - width)
+    position = torch.arange(size, device=like.device)
+    hidden: Tensor = ((position >= start) & (position < start + width)).any(1)
+    return hidden
+
+
+def disturb_waveform(waveform: Tensor, length: Tensor, settings: AugmentationSettings) -> Tensor:
+    """Random gain and noise, utterance by utterance, (batch, samples)."""
+    size = len(waveform)
+    if settings.noise > 0:
+        snr = _uniform(size, *settings.noise_snr_db, like=waveform)
+        snr = torch.where(torch.rand(size, device=waveform.device) < settings.noise, snr, torch.inf)
+        waveform = add_noise(waveform, length, snr, _uniform(size, 0.0, 1.0, like=waveform))
+    if settings.gain_db > 0:
+        waveform = change_gain(waveform, _uniform(size, -settings.gain_db, settings.gain_db, like=waveform))
+    return waveform
+
+
+def draw_warp(size: int, settings: AugmentationSettings, like: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Draws the rate and the band shift of ``size`` utterances; none where both are off."""
+    if settings.rate == 0 and settings.shift == 0:
+        return None
+    widest = torch.log1p(torch.tensor(settings.rate)).item()
+    return _uniform(size, -widest, widest, like).exp(), _uniform(size, -settings.shift, settings.shift, like)
+
+
+def draw_mixup(mixed: Tensor, alpha: float) -> tuple[Tensor, float]:
+    """Draws partners for mixup (Zhang et al., ICLR 2018).
+
+    Args:
+        mixed: Utterances that may be mixed with each other, (batch,), bool.
+        alpha: Parameter of the symmetric beta distribution.
+
+    Returns:
+        The partner of each utterance, (batch,), itself where it is not mixed, and the share of the utterance in the
+        mixture, one for the whole batch because the concordance loss is one number for a batch.
+    """
+    partner = torch.arange(len(mixed), device=mixed.device)
+    some = mixed.nonzero().squeeze(1)
+    partner[some] = some[torch.randperm(len(some), device=mixed.device)]
+    share = torch.distributions.Beta(alpha, alpha).sample().item()
+    return partner, share
+
+
+def mask_log_mel(log_mel: Tensor, settings: AugmentationSettings) -> Tensor:
+    """SpecAugment: hides random bands and frames of (batch, mels, frames) behind the mean, which is zero."""
+    batch, mels, frames = log_mel.shape
+    bands = mask_spans(mels, settings.band_masks, settings.band_mask_size, batch, log_mel)
+    times = mask_spans(frames, settings.frame_masks, settings.frame_mask_size, batch, log_mel)
+    return log_mel.masked_fill(bands[:, :, None] | times[:, None, :], 0.0)

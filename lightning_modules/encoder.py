@@ -1,0 +1,104 @@
+"""Log-mel spectrogram of any length to one code."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.features import frame_mask
+from lightning_modules.settings import EncoderSettings
+
+NORMALISATIONS = ("batch", "group")
+
+
+def halved(frames: Tensor) -> Tensor:
+    """Frames after a convolution of stride two."""
+    return (frames + 1) // 2
+
+
+def normalisation(kind: str, channels: int) -> nn.Module:
+    """A normalisation layer for (batch, channels, bands, frames)."""
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(min(8, channels), channels)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, the first of stride two, each normalised, rectified, and blind past an utterance's end."""
+
+    def __init__(self, inputs: int, outputs: int, kind: str) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+        self.reduce_norm = normalisation(kind, outputs)
+        self.refine = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.refine_norm = normalisation(kind, outputs)
+
+    def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, channels, bands, frames) to half the bands and frames; ``frames`` (batch,) are the valid ones."""
+        frames = halved(frames)
+        x = F.relu(self.reduce_norm(self.reduce(x)))
+        mask = frame_mask(frames, x.shape[-1])[:, None, None]
+        x = F.relu(self.refine_norm(self.refine(x * mask)))
+        return x * mask, frames
+
+
+class AttentiveStatistics(nn.Module):
+    """Weighted mean and deviation over time (Okabe et al., Interspeech 2018)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(channels, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+
+    def forward(self, x: Tensor, frames: Tensor) -> Tensor:
+        """(batch, frames, channels) to (batch, 2 channels)."""
+        x = x.float()
+        score = self.score(x).float().squeeze(-1)
+        weight = score.masked_fill(~frame_mask(frames, x.shape[1]), -torch.inf).softmax(1)[..., None]
+        mean = (weight * x).sum(1)
+        variance = (weight * (x - mean[:, None]).square()).sum(1)
+        return torch.cat([mean, (variance + 1e-5).sqrt()], 1)
+
+
+class Encoder(nn.Module):
+    """Encodes speech of any length; padding does not change a code.
+
+    Args:
+        mels: Bands of the log-mel spectrogram.
+        code: Size of the code.
+        settings: See ``EncoderSettings``.
+
+    Raises:
+        ValueError: The normalisation is unknown, or there are too few bands for so many blocks.
+    """
+
+    def __init__(self, mels: int, code: int, settings: EncoderSettings) -> None:
+        super().__init__()
+        if settings.normalisation not in NORMALISATIONS:
+            raise ValueError(f"unknown normalisation {settings.normalisation!r}, choose from {NORMALISATIONS}")
+        widths = [1, *settings.channels]
+        self.blocks = nn.ModuleList(
+            Block(inputs, outputs, settings.normalisation) for inputs, outputs in pairwise(widths)
+        )
+        bands = mels
+        for _ in settings.channels:
+            bands = (bands + 1) // 2
+        self.pool = AttentiveStatistics(widths[-1] * bands, settings.attention)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.project = nn.Linear(2 * widths[-1] * bands, code)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, log_mel: Tensor, frames: Tensor) -> Tensor:
+        """Log-mel to code.
+
+        Args:
+            log_mel: (batch, mels, frames), zero past the valid frames.
+            frames: Valid frames of each utterance, (batch,), at least 1.
+
+        Returns:
+            Code z, (batch, code), float32.
+        """
+        x = log_mel[:, None].contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            x, frames = block(x, frames)
+        pooled = self.pool(x.flatten(1, 2).transpose(1, 2), frames)
+        code: Tensor = self.project(self.dropout(pooled))
+        return code.float()

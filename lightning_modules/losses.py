@@ -1,0 +1,114 @@
+"""Loss functions: stateless, on tensors, blind to missing labels.
+
+Where no utterance of a batch carries a label, a loss is zero but still has a (zero) gradient: plain DDP needs one from
+every head at every step.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_modules.features import frame_mask
+
+
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy over the labelled utterances.
+
+    Args:
+        logits: (batch, classes).
+        target: (batch,), int64, -1 where missing.
+        weight: Weight of each class, (classes,).
+        label_smoothing: Share of the target that is spread over all classes.
+
+    Returns:
+        A scalar, at least 0.
+    """
+    known = target >= 0
+    if not known.any():
+        return 0.0 * logits.sum()
+    return F.cross_entropy(logits[known].float(), target[known], weight, label_smoothing=label_smoothing)
+
+
+def concordance_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """One minus the concordance correlation coefficient (Lin, Biometrics 1989), averaged over the dimensions.
+
+    With means m, variances v (over n, not n - 1) and the covariance c: ``1 - 2 c / (v_x + v_y + (m_x - m_y)^2)``.
+
+    Args:
+        prediction: (batch, dimensions).
+        target: (batch, dimensions), NaN where missing.
+
+    Returns:
+        A scalar in [0, 2]; dimensions with fewer than two labels in the batch are left out.
+    """
+    known = ~target.isnan()
+    count = known.sum(0)
+    usable = count > 1
+    if not usable.any():
+        return 0.0 * prediction.sum()
+    n = count.clamp(min=1)
+    x = prediction.float() * known
+    y = target.nan_to_num() * known
+    mean_x, mean_y = x.sum(0) / n, y.sum(0) / n
+    dx, dy = (x - mean_x) * known, (y - mean_y) * known
+    covariance = (dx * dy).sum(0) / n
+    spread = dx.square().sum(0) / n + dy.square().sum(0) / n + (mean_x - mean_y).square()
+    ccc = 2 * covariance / spread.clamp(min=1e-8)
+    return (1 - ccc)[usable].mean()
+
+
+def additive_angular_margin(cosine: Tensor, target: Tensor, margin: float, scale: float) -> Tensor:
+    """Cross-entropy with an additive angular margin (Deng et al., "ArcFace", CVPR 2019).
+
+    Args:
+        cosine: Cosines between utterance and class vectors, (batch, classes).
+        target: (batch,), int64, -1 where missing.
+        margin: Angle in radians that the true class is set back by.
+        scale: What cosines are multiplied by to become logits.
+
+    Returns:
+        A scalar, at least 0.
+    """
+    known = target >= 0
+    if not known.any():
+        return 0.0 * cosine.sum()
+    cosine, target = cosine[known].float(), target[known]
+    angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
+    chosen = F.one_hot(target, cosine.shape[1]).bool()
+    # Past pi the cosine would rise again and reward the worst angles.
+    set_back = (angle + margin).clamp(max=torch.pi).cos()
+    return F.cross_entropy(scale * torch.where(chosen, set_back, cosine), target)
+
+
+def reconstruction_loss(reconstruction: Tensor, target: Tensor, frames: Tensor) -> Tensor:
+    """Mean squared error over the valid frames and all bands, each utterance counting the same.
+
+    Args:
+        reconstruction: (batch, mels, frames).
+        target: (batch, mels, frames).
+        frames: Valid frames, (batch,).
+
+    Returns:
+        A scalar, at least 0; 1 is what the mean of a normalised log-mel would give.
+    """
+    mask = frame_mask(frames, target.shape[-1])[:, None]
+    error = (reconstruction - target).square() * mask
+    return (error.mean(1).sum(1) / frames).mean()
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Loss of the discriminator (Goodfellow et al., NeurIPS 2014): 2 ln 2 = 1.39 where it cannot tell.
+
+    Args:
+        real: Logits of prior samples, (batch, 1).
+        fake: Logits of codes, (batch, 1).
+
+    Returns:
+        A scalar, at least 0.
+    """
+    return F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Non-saturating loss of the encoder, a scalar: how far from "prior" the logits (batch, 1) of its codes are."""
+    return F.softplus(-fake.float()).mean()
