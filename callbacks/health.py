@@ -32,8 +32,8 @@ class AdversaryHealth(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Takes in the codes of a batch."""
-        for name in _adversaries(pl_module):
-            pl_module.log(f"adversary/{name}_accuracy", outputs[f"{name}_accuracy"], on_step=False, on_epoch=True)
+        accuracies = {f"adversary/{name}_accuracy": outputs[f"{name}_accuracy"] for name in _adversaries(pl_module)}
+        pl_module.log_dict(accuracies, on_step=False, on_epoch=True, batch_size=len(batch))
         if "prior" in _adversaries(pl_module):
             code = outputs["code"].double()
             self._codes += len(code)

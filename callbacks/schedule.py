@@ -7,6 +7,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from callbacks.settings import ScheduleSettings
+from datamodules.errors import InputError
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 
 
@@ -36,9 +37,14 @@ class AdversarialSchedule(Callback):
     Args:
         settings: See ``ScheduleSettings``.
         total_steps: Optimiser steps of the whole training.
+
+    Raises:
+        InputError: The discriminators would never have their turn.
     """
 
     def __init__(self, settings: ScheduleSettings, total_steps: int) -> None:
+        if settings.cadence < 1:
+            raise InputError(f"schedule.cadence is {settings.cadence}", "Choose 1 (every step) or more.")
         self.settings = settings
         self.total_steps = total_steps
 

@@ -75,6 +75,9 @@ class SpeechDataModule(LightningDataModule):
         names = [*settings.labelled, *split.test_corpora, *(auxiliary.corpus for auxiliary in settings.auxiliary)]
         if not settings.labelled:
             raise InputError("data.labelled names no corpus", f"Choose from: {', '.join(CORPORA)}.")
+        for setting in ("quota", "crop_s", "evaluation_batch"):
+            if getattr(settings, setting) <= 0:
+                raise InputError(f"data.{setting} is {getattr(settings, setting)}", "Choose a number above 0.")
         for auxiliary in settings.auxiliary:
             if auxiliary.role not in ROLES:
                 raise InputError(
@@ -96,18 +99,21 @@ class SpeechDataModule(LightningDataModule):
         Raises:
             InputError: A corpus is missing (all that are, in one message), empty, or has too many bad files.
         """
-        self._build(self.settings.rebuild)
+        # Lightning calls this again before it trains: what is in use is not built anew.
+        if not hasattr(self, "collection"):
+            self._build(self.settings.rebuild)
 
     def _build(self, rebuild: bool = False) -> Collection:
         roots = self._roots()
-        hashed = {auxiliary.corpus: auxiliary.hash_content for auxiliary in self.settings.auxiliary}
-        labelled = {*self.settings.labelled, *self.split_settings.test_corpora}
+        # A corpus may play two parts: it is hashed if one of them wants it.
+        hashed = {one.corpus for one in self.settings.auxiliary if one.hash_content}
+        hashed |= {*self.settings.labelled, *self.split_settings.test_corpora}
         manifests = [
             build_manifest(
                 reader,
                 roots[name],
                 Path(self.settings.cache),
-                hash_content=name in labelled or hashed[name],
+                hash_content=name in hashed,
                 max_bad_fraction=self.settings.max_bad_fraction,
                 rebuild=rebuild,
             )
@@ -273,7 +279,8 @@ class SpeechDataModule(LightningDataModule):
     def training_utterances(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Waveforms (batch, samples) and lengths (batch,) of the labelled training set, once: for statistics."""
         for batch in self._whole(self.pools[0]):
-            yield batch.waveform, batch.length
+            there = batch.row >= 0
+            yield batch.waveform[there], batch.length[there]
 
     def _whole(self, pool: Pool) -> DataLoader[Any]:
         rank, world_size, _ = self._place()
@@ -306,7 +313,8 @@ class SpeechDataModule(LightningDataModule):
             if fault not in self.faults:
                 _log.warning("left out: %s", fault)
                 self.faults.append(fault)
-        if len(self.faults) > max(1.0, self.settings.max_bad_fraction * max(self._read, 1000)):
+        # As if a thousand had been read at the least: the share of a few says nothing.
+        if len(self.faults) > self.settings.max_bad_fraction * max(self._read, 1000):
             shown = "\n    ".join(self.faults[:5])
             raise InputError(
                 f"{len(self.faults)} of {self._read} utterances could not be read, the first:\n    {shown}",

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from datamodules.audio import torchaudio
 from datamodules.batch import Batch
 from datamodules.collection import Collection
+from datamodules.errors import InputError
 from datamodules.sampler import Draw
 
 _log = logging.getLogger(__name__)
@@ -111,6 +112,9 @@ class SpeechDataset(Dataset[Item]):
         pools: Utterances to draw from.
         sample_rate: In Hz.
         crop_s: Length of training crops in seconds.
+
+    Raises:
+        InputError: When indexed by a ``Draw``: too many files in a row cannot be read.
     """
 
     RETRIES = 10
@@ -140,7 +144,10 @@ class SpeechDataset(Dataset[Item]):
                 fault = fault or str(error)
                 continue
             return self._item(pool, position, waveform, fault)
-        raise BadAudioError(f"{self.RETRIES} files in a row could not be read, the first: {fault}")
+        raise InputError(
+            f"{self.RETRIES} utterances in a row could not be read, the first: {fault}",
+            "Repair or remove the files; are all of the corpus's disks there?",
+        )
 
     def _whole(self, position: int) -> Item:
         pool = self.pools[0]

@@ -15,12 +15,14 @@ from rich.text import Text
 from datamodules.corpora.base import DIMENSIONS
 from datamodules.errors import InputError
 from datamodules.manifest import GENDERS, Manifest
+from datamodules.splits import SIDES
 
 ClassMap = Mapping[str, Sequence[str]]
 """Class names of an experiment, each with the common names of the emotions that belong to it."""
 
 _SHOWN = 5
 _GROUPS_SHOWN = 20
+_SPEAKERS_SHOWN = 8
 
 
 def check_classes(classes: ClassMap, manifests: Iterable[Manifest]) -> None:
@@ -230,7 +232,7 @@ def _duplicates(manifests: Sequence[Manifest]) -> dict[str, Any]:
 
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
-    """Prints a data report as tables."""
+    """Prints a data report as tables; with a ``split`` (see ``Split.report``), the sides too."""
     corpora: Mapping[str, Any] = report["corpora"]
     table = _table("Corpora", "corpus", "hours", "speech", "utterances", "speakers", "f", "m", "?", "faults", "licence")
     for name, corpus in corpora.items():
@@ -286,6 +288,15 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
             example = one["first"][0]
             _row(table, name, kind, one["count"], f"{example['path']} ({example['reason']})")
     _print(table, console)
+
+    if split := report.get("split"):
+        table = _table("Sides, which share no speaker", "side", "utterances", "f", "m", "speakers", numbers=(1, 2, 3))
+        for side in SIDES:
+            one = split[side]
+            shown = [*one["speakers"][:_SPEAKERS_SHOWN], *(["…"] if len(one["speakers"]) > _SPEAKERS_SHOWN else [])]
+            _row(table, side, one["utterances"], one["female"], one["male"], ", ".join(shown))
+        table.caption = f"{split['protocol']}, fold {split['fold']} of {split['folds']}"
+        _print(table, console)
 
     table = _table("Exact duplicates (kept)", "utterances", "speakers", "labels", "paths", numbers=(0,))
     for group in report["duplicates"]["first"]:

@@ -203,10 +203,11 @@ class AdversarialAutoencoder(LightningModule):
             log_mel, frames = self.features(speech, length)
             return augmentation.warp(log_mel, frames, *warped) if warped else (log_mel, frames)
 
-        clean, frames = view(waveform)
-        seen, targets = clean, [(1.0, batch.targets)]
-        if settings.noise > 0 or settings.gain_db > 0:
-            seen, _ = view(augmentation.disturb_waveform(waveform, length, settings))
+        disturbed = augmentation.disturb_waveform(waveform, length, settings)
+        seen, frames = view(disturbed)
+        # Nothing but the decoder looks at undisturbed speech, and features are dear.
+        clean = seen if self.decoder is None or disturbed is waveform else view(waveform)[0]
+        targets = [(1.0, batch.targets)]
         if settings.mixup > 0:
             partner, share = augmentation.draw_mixup(batch.part == LABELLED, settings.mixup)
             seen, clean = (torch.lerp(x[partner], x, share) for x in (seen, clean))
@@ -299,7 +300,8 @@ class AdversarialAutoencoder(LightningModule):
         code = self.encoder(windows.log_mel, windows.frames)
         results = {"code": windows.average(code)}
         for _, head in self._heads():
-            if head.task.predict is not None:
+            # Two heads may share a task: the first that is meant to succeed speaks for it.
+            if head.task.predict and not head.settings.adversarial and head.task.target not in results:
                 outputs = head(self.read(code, head))
                 results[head.task.target] = windows.average(head.task.predict(outputs))
         return results

@@ -29,7 +29,8 @@ def change_speed(waveform: Tensor, length: Tensor, factor: Tensor) -> tuple[Tens
         The waveform, (batch, samples), and the new lengths; what no longer fits is cut.
     """
     samples = waveform.shape[1]
-    position = torch.arange(samples, device=waveform.device) * factor[:, None]
+    # What follows the last valid sample is padding, which must not be mixed into it.
+    position = torch.minimum(torch.arange(samples, device=waveform.device) * factor[:, None], length[:, None] - 1)
     left = position.long().clamp(max=samples - 2)
     fraction = (position - left).clamp(0, 1)
     changed = torch.lerp(waveform.gather(1, left), waveform.gather(1, left + 1), fraction)
@@ -78,7 +79,8 @@ def warp(log_mel: Tensor, frames: Tensor, rate: Tensor, shift: Tensor) -> tuple[
         The log-mel, (batch, mels, frames), and the new numbers of valid frames; what no longer fits is cut.
     """
     batch, mels, size = log_mel.shape
-    time = torch.arange(size, device=log_mel.device) * rate[:, None]
+    # What follows the last valid frame is padding, which must not be mixed into it.
+    time = torch.minimum(torch.arange(size, device=log_mel.device) * rate[:, None], frames[:, None] - 1)
     band = torch.arange(mels, device=log_mel.device) - shift[:, None]
     grid = torch.stack(
         [
@@ -98,8 +100,9 @@ def mask_spans(size: int, count: int, widest: int, batch: int, like: Tensor) -> 
     Returns:
         (batch, size), True where ``count`` spans of up to ``widest`` positions hide the input.
     """
-    width = torch.rand(batch, count, 1, device=like.device) * widest
-    start = torch.rand(batch, count, 1, device=like.device) * (size - width)
+    # Whole numbers, each with the same chance: the first and the last position too.
+    width = (torch.rand(batch, count, 1, device=like.device) * (min(widest, size) + 1)).floor()
+    start = (torch.rand(batch, count, 1, device=like.device) * (size - width + 1)).floor()
     position = torch.arange(size, device=like.device)
     hidden: Tensor = ((position >= start) & (position < start + width)).any(1)
     return hidden
@@ -109,9 +112,10 @@ def disturb_waveform(waveform: Tensor, length: Tensor, settings: AugmentationSet
     """Random gain and noise, utterance by utterance, (batch, samples)."""
     size = len(waveform)
     if settings.noise > 0:
-        snr = _uniform(size, *settings.noise_snr_db, like=waveform)
-        snr = torch.where(torch.rand(size, device=waveform.device) < settings.noise, snr, torch.inf)
-        waveform = add_noise(waveform, length, snr, _uniform(size, 0.0, 1.0, like=waveform))
+        snr, tilt = _uniform(size, *settings.noise_snr_db, like=waveform), _uniform(size, 0.0, 1.0, like=waveform)
+        noisy = (torch.rand(size, device=waveform.device) < settings.noise).nonzero().squeeze(1)
+        if len(noisy):  # not every FFT takes an empty batch
+            waveform = waveform.index_copy(0, noisy, add_noise(waveform[noisy], length[noisy], snr[noisy], tilt[noisy]))
     if settings.gain_db > 0:
         waveform = change_gain(waveform, _uniform(size, -settings.gain_db, settings.gain_db, like=waveform))
     return waveform
@@ -134,13 +138,14 @@ def draw_mixup(mixed: Tensor, alpha: float) -> tuple[Tensor, float]:
 
     Returns:
         The partner of each utterance, (batch,), itself where it is not mixed, and the share of the utterance in the
-        mixture, one for the whole batch because the concordance loss is one number for a batch.
+        mixture, one for the whole batch because the concordance loss is one number for a batch. It is at least a half,
+        so that the utterance's own label is right where there can be only one (the prior of its code).
     """
     partner = torch.arange(len(mixed), device=mixed.device)
     some = mixed.nonzero().squeeze(1)
     partner[some] = some[torch.randperm(len(some), device=mixed.device)]
     share = torch.distributions.Beta(alpha, alpha).sample().item()
-    return partner, share
+    return partner, max(share, 1 - share)
 
 
 def mask_log_mel(log_mel: Tensor, settings: AugmentationSettings) -> Tensor:

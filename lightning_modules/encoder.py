@@ -1,5 +1,6 @@
 """Log-mel spectrogram of any length to one code."""
 
+import math
 from itertools import pairwise
 
 import torch
@@ -17,9 +18,38 @@ def halved(frames: Tensor) -> Tensor:
     return (frames + 1) // 2
 
 
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu and He, ECCV 2018) by the statistics of an utterance's valid frames alone."""
+
+    GROUPS = 8
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.groups = math.gcd(self.GROUPS, channels)
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(batch, channels, bands, frames) to the same; ``mask`` (batch, 1, 1, frames) marks the valid frames."""
+        grouped, mask = torch.unflatten(x.float(), 1, (self.groups, -1)), mask[:, None]
+        over = (2, 3, 4)
+        count = mask.expand_as(grouped).sum(over, keepdim=True)
+        mean = (grouped * mask).sum(over, keepdim=True) / count
+        centred = grouped - mean
+        variance = (centred.square() * mask).sum(over, keepdim=True) / count
+        normal = (centred * (variance + 1e-5).rsqrt()).flatten(1, 2)
+        return torch.addcmul(self.bias, normal, self.weight)
+
+
 def normalisation(kind: str, channels: int) -> nn.Module:
     """A normalisation layer for (batch, channels, bands, frames)."""
-    return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(min(8, channels), channels)
+    return nn.BatchNorm2d(channels) if kind == "batch" else GroupNorm(channels)
+
+
+def normalise(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """Applies what ``normalisation`` made; ``mask`` (batch, 1, 1, frames) marks the valid frames."""
+    normal: Tensor = norm(x, mask) if isinstance(norm, GroupNorm) else norm(x)
+    return normal
 
 
 class Block(nn.Module):
@@ -35,9 +65,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, channels, bands, frames) to half the bands and frames; ``frames`` (batch,) are the valid ones."""
         frames = halved(frames)
-        x = F.relu(self.reduce_norm(self.reduce(x)))
+        x = self.reduce(x)
         mask = frame_mask(frames, x.shape[-1])[:, None, None]
-        x = F.relu(self.refine_norm(self.refine(x * mask)))
+        x = F.relu(normalise(self.reduce_norm, x, mask))
+        x = F.relu(normalise(self.refine_norm, self.refine(x * mask), mask))
         return x * mask, frames
 
 

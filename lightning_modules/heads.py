@@ -145,7 +145,9 @@ class Head(nn.Module):
         if self.hidden is not None:
             x = F.relu(self.hidden(x))
         if self.task.cosine:
-            cosine: Tensor = F.normalize(x.float(), dim=1) @ F.normalize(self.output.weight.float(), dim=1).T
+            # Half precision cannot tell small angles apart.
+            with torch.autocast(x.device.type, enabled=False):
+                cosine: Tensor = F.normalize(x.float(), dim=1) @ F.normalize(self.output.weight.float(), dim=1).T
             return cosine
         outputs: Tensor = self.output(x)
         return outputs.float()

@@ -63,7 +63,7 @@ class MixturePrior(Prior):
         radius: Distance of the components' means from the origin, in their deviations.
 
     Raises:
-        ValueError: The code has fewer coordinates than there are classes.
+        ValueError: There are no classes, or the code has fewer coordinates than there are.
     """
 
     means: Tensor
@@ -72,6 +72,8 @@ class MixturePrior(Prior):
     def __init__(self, code: int, frequencies: Tensor, radius: float) -> None:
         super().__init__()
         classes = len(frequencies)
+        if classes == 0:
+            raise ValueError("a mixture needs emotion classes, of which there are none")
         if code < classes:
             raise ValueError(f"a mixture of {classes} classes needs a code of at least as many coordinates, not {code}")
         # One axis a class: all pairs are equally far apart.

@@ -151,7 +151,7 @@ class OptimiserSettings:
 
     learning_rate: float = 2e-3
     discriminator_learning_rate: float = 5e-4
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.05
     warm_up: float = 0.3
 
 

@@ -34,9 +34,14 @@ class Windows:
 
     Args:
         frames: Length of a window; neighbours overlap by half at least.
+
+    Raises:
+        ValueError: A window has fewer than two frames.
     """
 
     def __init__(self, frames: int) -> None:
+        if frames < 2:
+            raise ValueError(f"windows of {frames} frames are too short, choose a longer window_s")
         self.size = frames
 
     def cut(self, log_mel: Tensor, frames: Tensor) -> Cut:
