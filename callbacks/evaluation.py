@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from callbacks.metrics import ConcordanceCorrelation, ConfusionMatrix, accuracy, recall, uar
-from datamodules.batch import DIMENSIONS
 from datamodules.errors import InputError
+from datamodules.vocabulary import DIMENSIONS
 
 Lookup = Callable[[NDArray[np.int64]], Mapping[str, Sequence[str | None]]]
 """From the rows of N utterances to their columns ``id`` (path), ``speaker`` and ``corpus``, N values each."""

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from numpy.typing import ArrayLike, NDArray
 
 from callbacks.metrics import accuracy, uar
-from datamodules.batch import DIMENSIONS
+from datamodules.vocabulary import DIMENSIONS
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; its yellow is darkened to be seen on white.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a89b00", "#000000")

@@ -8,8 +8,6 @@ LABELLED, SPEAKER, UNLABELLED = range(3)
 """The part of the batch a row fills: emotion corpora, speaker corpora, unlabelled speech."""
 
 PARTS = ("labelled", "speaker", "unlabelled")
-GENDERS = ("female", "male")
-DIMENSIONS = ("activation", "valence", "dominance")
 
 
 @dataclass

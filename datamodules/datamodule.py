@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.batch import DIMENSIONS, GENDERS, LABELLED, SPEAKER, UNLABELLED, Batch, Labels
+from datamodules.batch import LABELLED, SPEAKER, UNLABELLED, Batch, Labels
 from datamodules.collection import Collection, Integers
 from datamodules.corpora import CORPORA, MissingCorpusError, all_missing, find_root, make_reader
 from datamodules.corpora.base import Reader
@@ -24,6 +24,7 @@ from datamodules.report import check_classes, data_report
 from datamodules.sampler import QuotaBatchSampler, WholeSetSampler
 from datamodules.settings import CorpusSettings, DataSettings
 from datamodules.splits import CorpusColumns, SideColumns, Split, SplitSettings, guard, make_split
+from datamodules.vocabulary import DIMENSIONS, GENDERS
 
 _log = logging.getLogger(__name__)
 

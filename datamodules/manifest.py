@@ -26,9 +26,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from datamodules.audit import AuditSettings, Inspection, Result, Segment, inspect_all
-from datamodules.corpora.base import DIMENSIONS, Fault, Reader, Scale, Utterance
+from datamodules.corpora.base import Fault, Reader, Scale, Utterance
 from datamodules.errors import InputError
 from datamodules.freshness import Stamps, durable, lock, read_state, unchanged
+from datamodules.vocabulary import DIMENSIONS, GENDERS
 
 VERSION = 1
 """Raised whenever a column, or what the audit measures, changes its meaning: older manifests are then made again."""
@@ -62,7 +63,6 @@ Times are seconds in the file, `frames` those of the utterance at `sample_rate`.
 much of it, and as `_original` in the corpus's units. Speakers are qualified by the corpus: "ravdess/01".
 """
 
-GENDERS = ("female", "male")
 SPLITS = ("train", "development", "test")
 
 _META = b"ser_aae"

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from datamodules.corpora.base import DIMENSIONS
 from datamodules.errors import InputError
-from datamodules.manifest import GENDERS, Manifest
+from datamodules.manifest import Manifest
 from datamodules.splits import SIDES
+from datamodules.vocabulary import DIMENSIONS, GENDERS
 
 ClassMap = Mapping[str, Sequence[str]]
 """Class names of an experiment, each with the common names of the emotions that belong to it."""

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datamodules.batch import DIMENSIONS, GENDERS, Labels
+from datamodules.batch import Labels
+from datamodules.vocabulary import DIMENSIONS, GENDERS
 from lightning_modules.losses import additive_angular_margin, concordance_loss, cross_entropy
 from lightning_modules.settings import HeadSettings
 

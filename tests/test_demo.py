@@ -20,10 +20,11 @@ from sklearn.svm import SVC
 
 from datamodules import synthesis
 from datamodules.corpora import demo
-from datamodules.corpora.base import DIMENSIONS, Utterance
+from datamodules.corpora.base import Utterance
 from datamodules.corpora.demo import Demo, DemoSpeakers, DemoUnlabelled, SyntheticReader
 from datamodules.errors import InputError
 from datamodules.synthesis import SAMPLE_RATE, Delivery, Espeak, record_all
+from datamodules.vocabulary import DIMENSIONS
 
 PARTS: list[Callable[[], SyntheticReader]] = [Demo, DemoSpeakers, DemoUnlabelled]
 SMALL: list[SyntheticReader] = [Demo(voices=2, sentences=2), DemoSpeakers(3, 2), DemoUnlabelled(2, 3)]

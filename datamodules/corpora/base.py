@@ -16,8 +16,6 @@ _SUFFIXES = "wav flac ogg oga opus mp3 aif aiff aifc au snd caf w64 rf64 sph nis
 AUDIO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """File suffixes (lower case) that libsndfile reads."""
 
-DIMENSIONS = ("activation", "valence", "dominance")
-
 COMMON_EMOTIONS = (
     "anger",
     "boredom",

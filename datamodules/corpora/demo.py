@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from datamodules.corpora.base import DIMENSIONS, Fault, Reader, Scale, Utterance
+from datamodules.corpora.base import Fault, Reader, Scale, Utterance
 from datamodules.errors import InputError
 from datamodules.synthesis import Delivery, record_all
+from datamodules.vocabulary import DIMENSIONS
 
 RECIPE = 1
 """Raised when the same plan would sound different, so that a corpus made by an older recipe is not taken for it."""

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from datamodules.corpora.base import DIMENSIONS, Fault, Reader, Scale, Utterance, common_emotion, decode_text
+from datamodules.corpora.base import Fault, Reader, Scale, Utterance, common_emotion, decode_text
 from datamodules.corpora.folder import corpus_name
 from datamodules.errors import InputError
+from datamodules.vocabulary import DIMENSIONS
 
 _TEXTS = ("speaker", "session", "sentence", "emotion")
 _NUMBERS = ("start", "end", *DIMENSIONS)
