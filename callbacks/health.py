@@ -33,7 +33,7 @@ class AdversaryHealth(Callback):
     ) -> None:
         """Takes in the codes of a batch."""
         accuracies = {f"adversary/{name}_accuracy": outputs[f"{name}_accuracy"] for name in _adversaries(pl_module)}
-        pl_module.log_dict(accuracies, on_step=False, on_epoch=True, batch_size=len(batch))
+        pl_module.log_dict(accuracies, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         if "prior" in _adversaries(pl_module):
             code = outputs["code"].double()
             self._codes += len(code)

@@ -65,4 +65,4 @@ class AdversarialSchedule(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the strengths."""
         for name, value in vars(cast(AdversarialAutoencoder, pl_module).strengths).items():
-            pl_module.log(f"schedule/{name}", value)
+            pl_module.log(f"schedule/{name}", value, sync_dist=True)

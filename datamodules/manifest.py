@@ -375,15 +375,16 @@ def _write_draft(
     schema = pa.schema([(field.name, pa.string() if field.type == _WORD else field.type) for field in SCHEMA])
     gathered: list[pa.RecordBatch] = []
     rows = 0
+    console = Console(stderr=True)
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
-        disable=not progress,
+        disable=not (progress and console.is_terminal),
     )
     with bar, durable(file) as stream, pa.ipc.new_file(stream, schema) as writer:
         task = bar.add_task(f"Reading {reader.corpus}", total=None)

@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 from datamodules.errors import InputError
+from experiments.config import load, load_run
+from experiments.hush import hush
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+INTERRUPTED = 130
+"""Exit code of programs that ctrl-C ended, by the shell's custom."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,28 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("run", type=Path, help="run folder")
     command.add_argument("settings", nargs="*", help="key=value")
     given, rest = parser.parse_known_args(arguments)
-    settings = [*given.settings, *rest]
 
     try:
-        # Each command imports what it needs when it needs it: a wrong key is answered at once.
-        if given.command == "train":
-            from experiments.config import load
-
-            config = load(given.experiment, settings)
-            from experiments.run import train
-
-            print(train(config))
-        elif given.command == "manifest":
-            from experiments.config import load
-
-            config = load(given.experiment, settings)
-            from experiments.manifest import manifest
-
-            print(manifest(config))
-        else:
-            from experiments.run import evaluate
-
-            evaluate(given.run, settings)
+        _run(given, [*given.settings, *rest])
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -56,9 +41,33 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno not in _FULL:
             raise
         where = f" while writing {error.filename}" if error.filename else ""
-        print(f"error: the disk is full{where}\n  Free some space, and run again.", file=sys.stderr)
+        remedy = "Free some space, or set output and data.cache to folders on another disk."
+        print(f"error: the disk is full{where}\n  {remedy}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
     return 0
+
+
+def _run(given: argparse.Namespace, settings: list[str]) -> None:
+    hush()
+    # The configuration is read before anything heavy is imported: what is wrong with it is told at once.
+    if given.command == "evaluate":
+        config = load_run(given.run, settings)
+        from experiments.run import evaluate
+
+        evaluate(config, given.run)
+        return
+    config = load(given.experiment, settings)
+    if given.command == "train":
+        from experiments.run import train
+
+        train(config)
+    else:
+        from experiments.manifest import manifest
+
+        manifest(config)
 
 
 if __name__ == "__main__":

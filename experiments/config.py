@@ -1,22 +1,30 @@
 """The configuration of an experiment: composed here, read from YAML and the command line, handed out as dataclasses."""
 
+import copy
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from callbacks.settings import ScheduleSettings
 from datamodules.errors import InputError
 from datamodules.settings import DataSettings
 from datamodules.splits import SplitSettings
+from experiments.limits import leaves, out_of_range
 from lightning_modules.settings import ModelSettings
 
 FOLDER = Path(__file__).parent
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+REPLACED = ("data.classes", "model.code")
+"""Dicts that are one value: to merge a layer's into an earlier one would keep entries that it means to replace."""
 
 
 @dataclass
@@ -28,7 +36,7 @@ class TrainerSettings:
         accelerator: ``auto``, ``cpu``, ``gpu`` or another that Lightning knows.
         devices: Processes on each machine.
         num_nodes: Machines.
-        precision: As in Lightning: ``32-true``, ``bf16-mixed``, ...
+        precision: As in Lightning: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
         gradient_clip: Largest norm of the gradients, model and discriminators apart; 0 does not clip.
         average: Share that the exponential average of the weights keeps at each step; 0 does not average.
         monitor: Development score that chooses the epoch.
@@ -115,37 +123,34 @@ def load(experiment: str, overrides: Sequence[str] = ()) -> Config:
         InputError: There is no such experiment, or a key or value is wrong; the message says where it stands.
     """
     config = OmegaConf.structured(Config)
-    for path in _with_ancestors(_find(experiment)):
-        layer = _read(path)
-        layer.pop("extends", None)
+    for path, layer in _layers(_find(experiment)):
         config = _merge(config, layer, str(path))
     config = _override(config, overrides)
     return _plain(config, Path(experiment).stem)
 
 
-def load_resolved(path: Path) -> Config:
-    """Reads the ``config.yaml`` of a run.
+def load_run(folder: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads the configuration of a run, which ``save`` wrote as its ``config.yaml``.
+
+    Args:
+        folder: The run folder.
+        overrides: ``key=value`` settings, which win.
 
     Raises:
-        InputError: The file is missing or not a configuration of this version.
+        InputError: There is no such file, it is not a configuration of this version, or a key or value is wrong.
     """
+    path = folder / "config.yaml"
     if not path.is_file():
-        raise InputError(f"{path} does not exist", "Give the folder of a run, which holds config.yaml.")
+        raise InputError(
+            f"{folder} is no run folder: {path} does not exist",
+            "Give the folder of a run, the last line that `make train` printed.",
+        )
     config = _merge(OmegaConf.structured(Config), _read(path), str(path))
-    return _plain(config, config.experiment)
-
-
-def override(config: Config, overrides: Sequence[str]) -> Config:
-    """Applies ``key=value`` settings to a configuration.
-
-    Raises:
-        InputError: A key or value is wrong.
-    """
-    return _plain(_override(OmegaConf.structured(config), overrides), config.experiment)
+    return _plain(_override(config, overrides), config.experiment)
 
 
 def save(config: Config, path: Path) -> None:
-    """Writes a configuration that ``load_resolved`` reads."""
+    """Writes a configuration that ``load_run`` reads."""
     OmegaConf.save(OmegaConf.structured(config), path)
 
 
@@ -158,69 +163,131 @@ def _find(experiment: str) -> Path:
     path = Path(experiment)
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
-            raise InputError(f"the experiment file {experiment} does not exist")
+            raise InputError(
+                f"the experiment file {experiment} does not exist",
+                f"Give an existing file or the name of an experiment: {', '.join(experiments())}.",
+            )
         return path
     path = FOLDER / f"{experiment}.yaml"
-    if not path.is_file():
+    if experiment not in experiments():
         near = difflib.get_close_matches(experiment, experiments(), n=3, cutoff=0.4)
         hint = f"Did you mean: {', '.join(near)}? " if near else ""
         raise InputError(f"unknown experiment {experiment!r}", f"{hint}There are: {', '.join(experiments())}.")
     return path
 
 
-def _with_ancestors(path: Path) -> list[Path]:
-    chain = [path]
-    while parent := _read(chain[0]).get("extends"):
-        beside = chain[0].parent / f"{parent}.yaml"
-        ancestor = beside if beside.is_file() else _find(str(parent))
-        if ancestor in chain:
-            raise InputError(f"{path}: the experiments extend each other in a circle at {parent!r}")
-        chain.insert(0, ancestor)
-    return chain
+def _layers(path: Path) -> list[tuple[Path, DictConfig]]:
+    """The files that an experiment consists of, the one that extends no other first."""
+    layers: list[tuple[Path, DictConfig]] = []
+    while True:
+        layer = _read(path)
+        parent = layer.pop("extends", None)
+        layers.insert(0, (path, layer))
+        if parent is None:
+            return layers
+        beside = path.parent / f"{parent}.yaml"
+        child, path = path, beside if beside.is_file() else _find(str(parent))
+        if path in (known for known, _ in layers):
+            raise InputError(f"{child} extends {parent!r}, which extends it", "Let one of them stand by itself.")
 
 
 def _read(path: Path) -> DictConfig:
     try:
         read = OmegaConf.load(path)
     except (YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {error}") from error
+        raise InputError(f"{path} cannot be read as YAML: {error}", "Repair the file.") from error
     if not isinstance(read, DictConfig):
-        raise InputError(
-            f"{path} holds no settings", "An experiment is a YAML mapping, as in: data: {labelled: [ravdess]}"
-        )
+        raise InputError(f"{path} holds no settings", "Write a YAML mapping, as in: data: {labelled: [ravdess]}")
     return read
 
 
 def _override(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for setting in overrides:
+        if setting.startswith("-"):
+            hint = f", and no hyphens: {setting.lstrip('-')}" if "=" in setting else "."
+            raise InputError(f"unknown option {setting!r}", f"Settings are written key=value{hint}")
         if "=" not in setting:
             raise InputError(f"cannot read the setting {setting!r}", "Settings are written key=value.")
-        if setting.startswith("-"):
-            raise InputError(f"unknown option {setting!r}", f"Settings have no hyphens: {setting.lstrip('-')}")
-        config = _merge(config, _from_dotlist(setting), f"{setting!r} on the command line")
+        config = _merge(config, setting, f"{setting!r} on the command line")
     return config
 
 
-def _from_dotlist(override: str) -> DictConfig:
+def _merge(config: DictConfig, layer: DictConfig | str, origin: str) -> DictConfig:
+    """Lays a file's settings, or a setting ``key=value``, over others."""
     try:
-        return OmegaConf.from_dotlist([override])
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise InputError(f"cannot read the setting {override!r}: {error}") from error
+        if isinstance(layer, DictConfig):
+            replaced = [key for key in REPLACED if OmegaConf.select(layer, key) is not None]
+        else:
+            replaced = [key for key in REPLACED if layer.startswith(f"{key}=")]
+        base = copy.deepcopy(config)
+        for key in replaced:
+            OmegaConf.update(base, key, {}, merge=False)
+        merged = _laid_over(base, layer)
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        raise InputError(f"{origin}: there is no setting {error.full_key!r}", _nearest(config, error)) from error
+    except YAMLError as error:
+        raise InputError(f"{origin}: {error}", "Write the value as in YAML, and quote it in the shell.") from error
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        raise _wrong_value(config, error, origin) from error
+    _check_ranges(merged, origin)
+    return merged
 
 
-def _merge(config: DictConfig, layer: DictConfig, origin: str) -> DictConfig:
+def _laid_over(config: DictConfig, layer: DictConfig | str) -> DictConfig:
+    if isinstance(layer, str):
+        key = layer.partition("=")[0]
+        dotlist = OmegaConf.from_dotlist([layer])
+        if not re.search(r"[.\[]\d", key):
+            layer = dotlist
+        else:  # an element of a list, which merging would replace as a whole: data.auxiliary.0.quota=8
+            OmegaConf.update(config, key, OmegaConf.select(dotlist, key))
+            return config
+    return cast(DictConfig, OmegaConf.merge(config, layer))
+
+
+def _nearest(config: DictConfig, error: OmegaConfBaseException) -> str:
+    """Which settings may have been meant."""
+    wrong = str(error.full_key)
+    parent, _, name = wrong.rpartition(".")
+    parts = [key.split(".") for key, _ in leaves(OmegaConf.to_container(config))]
+    keys = sorted({".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1)})
+    alike = difflib.get_close_matches(name, {key.rpartition(".")[2] for key in keys}, n=1)
+    near = difflib.get_close_matches(wrong, [key for key in keys if key.rpartition(".")[2] in alike], cutoff=0)
+    if near:
+        return f"Did you mean: {', '.join(near)}?"
+    beside = OmegaConf.select(config, parent) if parent else config
+    return f"There are: {', '.join(map(str, beside))}."
+
+
+def _wrong_value(config: DictConfig, error: Exception, origin: str) -> InputError:
+    first, *_ = str(error).splitlines()
+    key = getattr(error, "full_key", None)
+    now = _now(config, key) if key else None
+    return InputError(
+        f"{origin}: {f'{key}: ' if key else ''}{first}",
+        "Give a value of the setting's kind." if now is None else f"Give a value like the one it has now: {now}",
+    )
+
+
+def _now(config: DictConfig, key: str) -> Any:
     try:
-        # A dict of classes or of code parts is one value: merging it would keep entries that the layer means to replace.
-        for key in ("data.classes", "model.code"):
-            if OmegaConf.select(layer, key) is not None:
-                OmegaConf.update(config, key, {}, merge=False)
-        return cast(DictConfig, OmegaConf.merge(config, layer))
-    except OmegaConfBaseException as error:
-        lines = [line.strip() for line in str(error).splitlines() if not line.strip().startswith("object_type")]
-        raise InputError(f"{origin}: {' '.join(lines)}") from error
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException:  # an interpolation, which cannot be resolved
+        return OmegaConf.select(OmegaConf.structured(Config), key)
+
+
+def _check_ranges(config: DictConfig, origin: str) -> None:
+    for key, value in leaves(OmegaConf.to_container(config, resolve=False)):
+        if allowed := out_of_range(key, value):
+            raise InputError(f"{origin}: {key} is {value}", f"Give {allowed}.")
 
 
 def _plain(config: DictConfig, name: str) -> Config:
-    plain = cast(Config, OmegaConf.to_object(config))
+    try:
+        OmegaConf.resolve(config)
+        plain = cast(Config, OmegaConf.to_object(config))
+    except OmegaConfBaseException as error:
+        raise _wrong_value(config, error, f"the experiment {name}") from error
+    _check_ranges(config, f"the experiment {name}")
     plain.experiment = plain.experiment or name
     return plain

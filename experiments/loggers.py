@@ -1,71 +1,112 @@
 """Where a run is logged: metrics.csv always, Weights & Biases online or offline."""
 
-import netrc
-import os
-import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.error import HTTPError
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
+from datamodules.errors import InputError
 from experiments.config import Config, to_dict
 
+ARTIFACT = ("*.yaml", "*.json", "*.csv", "figures/*.png", "checkpoints/best.ckpt")
+SECONDS_TO_ANSWER = 5
 
-def make_loggers(config: Config, folder: Path) -> list[Logger]:
-    """The loggers of a run."""
-    loggers: list[Logger] = [CSVLogger(save_dir=folder, name="", version="")]
-    if config.wandb.enabled and os.environ.get("WANDB_MODE") != "disabled":
-        import wandb
 
-        why = _why_offline()
-        if why:
-            print(f"W&B: offline, because {why}; `wandb sync {folder}/wandb/offline-run-*` uploads the run later.")
-        loggers.append(
-            WandbLogger(
-                name=f"{config.experiment}/{folder.name}",
-                save_dir=folder,
-                offline=bool(why),
-                project=config.wandb.project,
-                entity=config.wandb.entity,
-                group=config.wandb.group,
-                tags=config.wandb.tags,
-                config=to_dict(config),
-                settings=wandb.Settings(silent=True),
-            )
+@contextmanager
+def logged(config: Config, folder: Path) -> Iterator[list[Logger]]:
+    """The loggers of a run, to be used on one process; the W&B run ends, well or failed, with the block.
+
+    Raises:
+        InputError: W&B is set up wrongly, or refuses the run.
+    """
+    csv_logger = CSVLogger(save_dir=folder, name="", version="")
+    if not config.wandb.enabled:
+        yield [csv_logger]
+        return
+    import wandb
+
+    try:
+        settings = wandb.setup().settings  # what its variables and files say
+    except ValueError as error:
+        raise InputError(
+            f"W&B cannot use its settings: {error}", "Correct the WANDB_ variables, or give wandb.enabled=false."
+        ) from error
+    if settings.mode == "disabled":
+        yield [csv_logger]
+        return
+    why = _why_offline(settings)
+    if why:
+        print(f"W&B: offline, because {why}; `wandb sync {folder}/wandb/offline-run-*` uploads the run.", flush=True)
+    try:
+        run = wandb.init(
+            name=f"{config.experiment}/{folder.name}",
+            dir=folder,
+            project=config.wandb.project,
+            entity=config.wandb.entity,
+            group=config.wandb.group,
+            tags=config.wandb.tags,
+            config=to_dict(config),
+            mode="offline" if why else "online",
+            # Online it tells the run's address, and what goes wrong; offline there is nothing to tell.
+            settings=wandb.Settings(silent=bool(why)),
         )
-    return loggers
+    except wandb.Error as error:
+        raise InputError(
+            f"W&B refuses the run (wandb.project={config.wandb.project}, wandb.entity={config.wandb.entity}): {error}",
+            "Give a project and an entity that the account may write to, or wandb.enabled=false.",
+        ) from error
+    # As Lightning does for the runs that it opens: all curves over the optimiser's steps.
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    try:
+        yield [csv_logger, WandbLogger(experiment=run)]
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish()
 
 
-def log_artifact(loggers: list[Logger], folder: Path, experiment: str) -> None:
-    """Hands the run's files to W&B as one artifact."""
+def log_results(loggers: list[Logger], folder: Path, config: Config, results: dict[str, Any]) -> None:
+    """Hands the final scores and the run's files to W&B."""
     import wandb
 
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            artifact = wandb.Artifact(f"{experiment}-{logger.version}", type="run")
-            for pattern in ("*.yaml", "*.json", "*.csv", "checkpoints/best.ckpt"):
-                for file in sorted(folder.glob(pattern)):
-                    artifact.add_file(str(file), name=str(file.relative_to(folder)))
-            logger.experiment.log_artifact(artifact)
+        if not isinstance(logger, WandbLogger):
+            continue
+        for split in ("dev", "test"):
+            for name in ("uar", "accuracy", "ccc"):
+                if name in results[split]:
+                    logger.experiment.summary[f"final/{split}/{name}"] = results[split][name]
+        artifact = wandb.Artifact(f"{config.experiment}-{logger.version}", type="run")
+        for pattern in ARTIFACT:
+            for file in sorted(folder.glob(pattern)):
+                # The run's files change no more: they are taken from where they are, and not copied first.
+                artifact.add_file(str(file), name=str(file.relative_to(folder)), policy="immutable")
+        logger.experiment.log_artifact(artifact)
 
 
-def _why_offline() -> str | None:
-    """Why W&B cannot be reached, or none if it can."""
-    if os.environ.get("WANDB_MODE") == "offline":
-        return "WANDB_MODE is offline"
-    address = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
-    host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
-    if not os.environ.get("WANDB_API_KEY") and not _in_netrc(host):
-        return "no account is set up (`wandb login`)"
+def _why_offline(settings: Any) -> str | None:
+    """Why W&B cannot be used, or none if it can; asks nothing of the user."""
+    import wandb
+    from wandb.sdk.lib import wbauth
+
+    if settings.mode in {"offline", "dryrun"}:
+        return f"WANDB_MODE is {settings.mode}"
+    host = settings.base_url
     try:
-        socket.create_connection((host, port), timeout=5).close()
+        account = wbauth.authenticate_session(host=host, source="ser-aae", prompt=False, update_session=False)
+        if account is None:
+            return "no account is set up (`wandb login`)"
+        # W&B itself would try for long. Any answer is one, also that there is no such page.
+        with suppress(HTTPError):
+            urllib.request.urlopen(host, timeout=SECONDS_TO_ANSWER).close()
+        account.verify()
+    except wandb.Error as error:
+        return f"the account does not work ({error})"
     except OSError as error:
         return f"{host} cannot be reached ({error})"
     return None
-
-
-def _in_netrc(host: str) -> bool:
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

@@ -7,11 +7,11 @@ from rich.console import Console
 from datamodules.datamodule import SpeechDataModule
 from datamodules.report import print_report
 from experiments.config import Config
-from experiments.records import write_json
+from experiments.records import make_folder, write_json
 
 
 def manifest(config: Config) -> Path:
-    """Builds the manifests, splits and checks, and prints the data report.
+    """Builds the manifests, splits and checks; prints the data report, and last where it was saved.
 
     Returns:
         The file that the report was saved in.
@@ -21,6 +21,7 @@ def manifest(config: Config) -> Path:
     data.setup()
     print_report(data.report, Console())
     path = Path(config.output) / config.experiment / "data_report.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, new=False)
     write_json(path, data.report)
+    print(path, flush=True)
     return path

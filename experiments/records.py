@@ -1,14 +1,20 @@
 """The run folder: what is written there, so that a result can be traced and had again."""
 
+import io
 import json
+import os
 import platform
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from datamodules.collection import Collection
 from datamodules.errors import InputError
@@ -16,28 +22,58 @@ from datamodules.errors import InputError
 PACKAGES = ("torch", "torchaudio", "lightning", "torchmetrics", "wandb", "omegaconf", "soundfile", "numpy", "pyarrow")
 
 
-def make_folder(output: str, experiment: str, run: str) -> Path:
-    """Makes the folder of a new run.
+def make_folder(folder: Path, new: bool = True) -> None:
+    """Makes a folder for results, with those above it.
+
+    Args:
+        folder: Of a run, or of an experiment.
+        new: It must not be there yet: results of a run are never overwritten.
 
     Raises:
-        InputError: It exists: results are never overwritten.
+        InputError: It is there already, or it cannot be made.
     """
-    folder = Path(output) / experiment / run
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=not new)
     except FileExistsError as error:
         raise InputError(
             f"the run folder {folder} already exists",
             "Give the run another name with run=<name>, or remove the folder.",
         ) from error
-    return folder
+    except (PermissionError, NotADirectoryError) as error:
+        raise InputError(
+            f"the folder {folder} cannot be made: {error.strerror}",
+            "Give a folder that you may write to with output=<folder>.",
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Opens a draft beside a file, which takes its place when all is on the disk.
+
+    Nobody ever sees half of it, and what was there before survives whatever happens, a full disk included.
+
+    Raises:
+        OSError: It cannot be written; ``filename`` is set.
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        with draft.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # to write, unlike to open, does not tell
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON through a temporary file in the same folder, so that a reader never sees half of it."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    """Writes JSON, at once."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as stream:
+        stream.write(f"{text}\n".encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -51,14 +87,49 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist", "Give the folder of a finished run.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+        raise InputError(f"{path} is damaged: {error}", "Give the folder of another run, or train again.") from error
     return content
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes checkpoints at once, on the file system that they stay on.
+
+    Lightning's own way leads through the system's temporary folder, from where another file system is reached by a
+    copy, which may remain half done.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Writes a checkpoint."""
+        # Not into the file: of a full disk, PyTorch would tell something about positions in an archive.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(Path(path)) as stream:
+            stream.write(buffer.getbuffer())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint that Lightning wrote.
+
+    Raises:
+        InputError: The file is missing, damaged or something else.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"the checkpoint {path} does not exist", "Give the folder of a finished run.") from error
+    except Exception as error:  # unpickling a damaged file may raise anything
+        what, *_ = str(error).splitlines() or [type(error).__name__]
+        raise InputError(f"the checkpoint {path} cannot be read: {what}", "Train again.") from error
+    if not (isinstance(checkpoint, dict) and {"state_dict", "epoch"} <= set(checkpoint)):
+        raise InputError(f"{path} is no checkpoint of a run", "Give the folder of a finished run.")
+    return checkpoint
 
 
 def environment(collection: Collection) -> dict[str, Any]:
     """Versions, code, machine, command and manifests that a result depends on."""
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git(),
@@ -82,15 +153,18 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the code, and whether files differ from it; none outside of a repository."""
+    """Commit of the code, and whether files differ from it; none where the code is in no repository."""
+    here = Path(__file__)
 
     def ask(*words: str) -> str:
         answer = subprocess.run(
-            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=30
+            ["git", *words], cwd=here.parent, capture_output=True, text=True, check=True, timeout=30
         )
         return answer.stdout.strip()
 
     try:
+        # An installed copy may lie in the repository of something else.
+        ask("ls-files", "--error-unmatch", here.name)
         return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,14 +1,18 @@
 """One run from a configuration: train, choose the epoch on development data, test once, write it all down."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
+import numpy as np
 import torch
 from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.averaging import ExponentialAverage
 from callbacks.evaluation import Evaluation, write_predictions
@@ -19,17 +23,31 @@ from callbacks.schedule import AdversarialSchedule
 from callbacks.summary import print_summary
 from datamodules.datamodule import SpeechDataModule
 from datamodules.errors import InputError
-from experiments import config as configuration
-from experiments.config import Config
-from experiments.loggers import log_artifact, make_loggers
-from experiments.records import environment, make_folder, read_json, write_json
+from datamodules.vocabulary import DIMENSIONS
+from experiments.config import Config, Precision, TrainerSettings, save
+from experiments.loggers import log_results, logged
+from experiments.records import CheckpointFiles, environment, make_folder, read_checkpoint, read_json, write_json
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
+from lightning_modules.heads import Head
 
 SHOWN_RECONSTRUCTIONS = 4
+BEST = Path("checkpoints", "best.ckpt")
+SPLITS = ("dev", "test")
+
+ACCELERATORS: dict[str, tuple[type[Accelerator], ...]] = {
+    "auto": (CUDAAccelerator, MPSAccelerator, CPUAccelerator),
+    "gpu": (CUDAAccelerator, MPSAccelerator),
+    "cuda": (CUDAAccelerator,),
+    "mps": (MPSAccelerator,),
+    "cpu": (CPUAccelerator,),
+}
+"""What ``trainer.accelerator`` may be, and what it stands for, in order."""
 
 
 def train(config: Config) -> Path:
-    """Trains, and evaluates the epoch that was best on development data.
+    """Trains, and evaluates the epoch that was best on development data; prints the run folder last.
+
+    All processes of a distributed run call this; only the first one writes and prints.
 
     Returns:
         The run folder.
@@ -37,96 +55,113 @@ def train(config: Config) -> Path:
     Raises:
         InputError: Something in the configuration, the corpora or the machine cannot be used.
     """
-    _check_devices(config)
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
+    _prepare_machine(config.trainer)
     data = make_data(config)
-    data.prepare_data()
-    data.setup()
+    module = make_module(config, data)
+    if config.model.features.normalise == "training":
+        module.features.fit(data.training_utterances())
+    _check_monitor(config.trainer.monitor, module, data)
 
     name = config.run or f"{datetime.now():%Y%m%d-%H%M%S}-fold{config.split.fold}-seed{config.seed}"
-    folder = make_folder(config.output, config.experiment, name)
-    configuration.save(config, folder / "config.yaml")
-    write_json(folder / "data_report.json", data.report)
-    write_json(folder / "environment.json", environment(data.collection))
+    folder = Path(config.output, config.experiment, name)
+    callbacks = _training_callbacks(config, module.total_steps)
+    checkpoints = _checkpoints((folder / BEST).parent, config.trainer.monitor)
+    trainer = make_trainer(config, [Evaluation(data.labels.emotions), *callbacks, *checkpoints])
+    _check_batches(data, trainer)
+    if trainer.is_global_zero:
+        make_folder(folder)
+        save(config, folder / "config.yaml")
+        write_json(folder / "data_report.json", data.report)
+        write_json(folder / "environment.json", environment(data.collection))
 
-    module = make_module(config, data)
-    loggers = make_loggers(config, folder)
-    evaluation = Evaluation(data.labels.emotions)
-    best = ModelCheckpoint(
-        dirpath=folder / "checkpoints",
-        filename="best",
-        monitor=config.trainer.monitor,
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-    )
-    trainer = make_trainer(
-        config, folder, loggers, [evaluation, *_training_callbacks(config, module.total_steps), best]
-    )
-    started = time.monotonic()
-    trainer.fit(module, datamodule=data)
-    train_seconds = time.monotonic() - started
+    logging: AbstractContextManager[list[Logger]] = nullcontext([])
+    if trainer.is_global_zero:
+        logging = logged(config, folder)
+    with logging as loggers:
+        trainer.loggers = loggers
+        started = time.monotonic()
+        trainer.fit(module, datamodule=data)
+        train_seconds = time.monotonic() - started
 
-    scores = score(config, module, data, folder, trainer, evaluation)
-    results = {
-        "experiment": config.experiment,
-        "seed": config.seed,
-        "fold": config.split.fold,
-        "synthetic": data.synthetic,
-        "best_epoch": _load_checkpoint(folder)["epoch"],
-        "parameters": module.parameter_count,
-        "train_seconds": train_seconds,
-        "unreadable_files": data.faults,
-        **scores,
-    }
-    write_json(folder / "results.json", results)
-    _finish(config, module, data, folder, loggers, evaluation, results)
+        # Processes that started at another second have another name in mind.
+        folder = Path(trainer.strategy.broadcast(str(folder)))
+        checkpoint = read_checkpoint(folder / BEST)
+        evaluation = score(config, module, data, checkpoint)
+        faults = _from_all_processes(data.faults)
+        if trainer.is_global_zero:
+            results = {
+                "experiment": config.experiment,
+                "seed": config.seed,
+                "fold": config.split.fold,
+                "synthetic": data.synthetic,
+                "best_epoch": checkpoint["epoch"],
+                "parameters": module.parameter_count,
+                "train_seconds": train_seconds,
+                "unreadable_files": faults,
+                **{split: evaluation.scores(split) for split in SPLITS},
+            }
+            _write(config, module, data, folder, loggers, evaluation, results)
+    if trainer.is_global_zero:
+        print_summary(results, data.report)
+        print(folder, flush=True)
     return folder
 
 
-def evaluate(folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """Scores a run's best checkpoint again.
+def evaluate(config: Config, folder: Path) -> dict[str, Any]:
+    """Scores a run's best checkpoint again, and prints the scores and whether they are those of the run.
 
     Args:
-        folder: Run folder.
-        overrides: Settings that win over the run's own (of the trainer, or where the corpora are).
+        config: The run's configuration, where wanted with other settings of the trainer or other places of the corpora.
+        folder: The run folder, in which nothing is changed.
 
     Returns:
         ``dev`` and ``test`` scores, and ``identical``: whether they equal those of the run to the last digit.
+
+    Raises:
+        InputError: The run is not complete, its corpora are not there, or the model does not fit its checkpoint.
     """
-    config = configuration.override(configuration.load_resolved(folder / "config.yaml"), overrides)
-    _check_devices(config)
     known = read_json(folder / "results.json")
+    checkpoint = read_checkpoint(folder / BEST)
+    _prepare_machine(config.trainer)
     data = make_data(config)
-    data.prepare_data()
-    data.setup()
-    module = make_module(config, data)
-    evaluation = Evaluation(data.labels.emotions)
-    trainer = make_trainer(config, folder, [], [evaluation])
-    scores = score(config, module, data, folder, trainer, evaluation)
-    return {**scores, "identical": all(scores[split] == known[split] for split in scores)}
+    evaluation = score(config, make_module(config, data), data, checkpoint)
+    scores = {split: evaluation.scores(split) for split in SPLITS}
+    identical = all(scores[split] == known.get(split) for split in SPLITS)
+    _tell({**known, **scores}, identical, folder, data)
+    return {**scores, "identical": identical}
 
 
 def score(
-    config: Config,
-    module: AdversarialAutoencoder,
-    data: SpeechDataModule,
-    folder: Path,
-    trainer: Trainer,
-    evaluation: Evaluation,
-) -> dict[str, Any]:
-    """Scores of the best checkpoint on development and test data; the test set is read here and nowhere else."""
-    module.load_state_dict(_load_checkpoint(folder)["state_dict"])
-    evaluation.collect = True
+    config: Config, module: AdversarialAutoencoder, data: SpeechDataModule, checkpoint: dict[str, Any]
+) -> Evaluation:
+    """Scores a checkpoint on development and test data; the test set is read here and nowhere else.
+
+    Returns:
+        The scores, with the predictions behind them.
+
+    Raises:
+        InputError: The checkpoint is of another model.
+    """
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise InputError(
+            f"the checkpoint does not fit the model: {error}", "Give no settings of the model: the run knows its own."
+        ) from error
+    evaluation = Evaluation(data.labels.emotions, collect=True)
+    # Not the trainer that trained: its last average of the weights would take the place of the checkpoint's.
+    trainer = make_trainer(config, [evaluation])
     trainer.validate(module, datamodule=data, verbose=False)
     trainer.test(module, datamodule=data, verbose=False)
-    return {split: evaluation.scores(split) for split in ("dev", "test")}
+    return evaluation
 
 
 def make_data(config: Config) -> SpeechDataModule:
-    """The data module of a configuration."""
-    return SpeechDataModule(config.data, config.split, config.model.features.sample_rate, config.seed)
+    """The data of a configuration, split and checked."""
+    data = SpeechDataModule(config.data, config.split, config.model.features.sample_rate, config.seed)
+    data.prepare_data()
+    data.setup()
+    return data
 
 
 def make_module(config: Config, data: SpeechDataModule) -> AdversarialAutoencoder:
@@ -138,34 +173,82 @@ def make_module(config: Config, data: SpeechDataModule) -> AdversarialAutoencode
     seed_everything(config.seed, workers=True, verbose=False)
     total_steps = config.trainer.epochs * data.steps_per_epoch
     try:
-        module = AdversarialAutoencoder(config.model, data.labels, total_steps, config.seed)
+        return AdversarialAutoencoder(config.model, data.labels, total_steps, config.seed)
     except ValueError as error:
-        raise InputError(f"model: {error}") from error
-    if config.model.features.normalise == "training":
-        module.features.fit(data.training_utterances())
-    return module
+        raise InputError(
+            f"the model cannot be built: {error}", "Give other values under model, in the experiment or as key=value."
+        ) from error
 
 
-def make_trainer(config: Config, folder: Path, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
-    """Lightning's trainer for a configuration."""
+def make_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
+    """Lightning's trainer for a configuration, which logs nothing until it is given loggers."""
     settings = config.trainer
     return Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
-        precision=settings.precision,  # type: ignore[arg-type]
+        precision=cast(Precision, settings.precision),
         max_epochs=settings.epochs,
         gradient_clip_val=settings.gradient_clip or None,
         callbacks=[*callbacks, Progress(settings.monitor)],
-        logger=loggers,
-        default_root_dir=folder,
+        plugins=[CheckpointFiles()],
+        logger=False,
+        # The run folder's files are asked for by name.
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         # The samplers share the work themselves: Lightning's would pad with duplicates.
         use_distributed_sampler=False,
         deterministic="warn",
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=1,  # all that is logged is logged by the epoch
     )
+
+
+def _prepare_machine(settings: TrainerSettings) -> None:
+    """Checks that the machine has what the trainer asks for."""
+    if settings.precision not in get_args(Precision):
+        raise InputError(
+            f"trainer.precision is {settings.precision!r}", f"Choose from: {', '.join(get_args(Precision))}."
+        )
+    wanted = settings.accelerator
+    if wanted not in ACCELERATORS:
+        raise InputError(f"trainer.accelerator is {wanted!r}", f"Choose from: {', '.join(ACCELERATORS)}.")
+    found = next((kind for kind in ACCELERATORS[wanted] if kind.is_available()), None)
+    if found is None:
+        raise InputError(
+            f"trainer.accelerator is {wanted!r}, but PyTorch {torch.__version__} finds no such GPU",
+            "Use trainer.accelerator=auto, or install a PyTorch build and a driver for the GPU.",
+        )
+    if found is not CPUAccelerator and settings.devices > found.auto_device_count():
+        raise InputError(
+            f"trainer.devices is {settings.devices}, and this machine has {found.auto_device_count()} GPUs",
+            "Give as many devices as there are, or trainer.accelerator=cpu.",
+        )
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+
+
+def _check_monitor(monitor: str, module: AdversarialAutoencoder, data: SpeechDataModule) -> None:
+    """Checks that the score that chooses the epoch will be there, before the first epoch and not after it."""
+    predicted = {head.task.target for head in module.heads.values() if isinstance(head, Head) and head.task.predict}
+    emotion, dimensions = (data.development_pool.targets[name] for name in ("emotion", "dimensions"))
+    there = []
+    if "emotion" in predicted and (emotion >= 0).any():
+        classes = np.unique(emotion[emotion >= 0])
+        there += ["dev/uar", "dev/accuracy", *(f"dev/recall/{data.labels.emotions[index]}" for index in classes)]
+    if "dimensions" in predicted and (rated := np.isfinite(dimensions).any(axis=0)).any():
+        there += ["dev/ccc", *(f"dev/ccc/{name}" for name, known in zip(DIMENSIONS, rated, strict=True) if known)]
+    if monitor not in there:
+        raise InputError(
+            f"trainer.monitor is {monitor!r}, which is no score of this experiment's heads on its development data",
+            f"Choose from: {', '.join(there)}." if there else "Give it a head emotion or dimensions, and data for it.",
+        )
+
+
+def _check_batches(data: SpeechDataModule, trainer: Trainer) -> None:
+    """Checks that the quotas can be filled and shared, before there is a run folder."""
+    data.trainer = trainer
+    data.train_dataloader()
 
 
 def _training_callbacks(config: Config, total_steps: int) -> list[Callback]:
@@ -177,29 +260,23 @@ def _training_callbacks(config: Config, total_steps: int) -> list[Callback]:
     return callbacks
 
 
-def _load_checkpoint(folder: Path) -> dict[str, Any]:
-    path = folder / "checkpoints" / "best.ckpt"
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist", "Give the folder of a finished run.") from error
-    except Exception as error:
-        raise InputError(f"the checkpoint {path} cannot be read: {error}") from error
-    return checkpoint
+def _checkpoints(folder: Path, monitor: str) -> list[Callback]:
+    """The best epoch, and the last one: Lightning's ``save_last`` would copy the best."""
+    return [
+        ModelCheckpoint(folder, BEST.stem, monitor=monitor, mode="max", enable_version_counter=False),
+        ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+    ]
 
 
-def _check_devices(config: Config) -> None:
-    wanted = config.trainer.accelerator
-    if wanted in {"gpu", "cuda"} and not torch.cuda.is_available():
-        raise InputError(
-            f"trainer.accelerator is {wanted!r}, but PyTorch {torch.__version__} finds no GPU",
-            "Use trainer.accelerator=auto, or install a PyTorch build and a driver for the GPU.",
-        )
-    if wanted in {"gpu", "cuda"} and config.trainer.devices > torch.cuda.device_count():
-        raise InputError(f"trainer.devices is {config.trainer.devices}, but there are {torch.cuda.device_count()} GPUs")
+def _from_all_processes(faults: list[str]) -> list[str]:
+    if not torch.distributed.is_initialized():
+        return faults
+    gathered: list[list[str]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(gathered, faults)
+    return sorted({fault for of_process in gathered for fault in of_process})
 
 
-def _finish(
+def _write(
     config: Config,
     module: AdversarialAutoencoder,
     data: SpeechDataModule,
@@ -208,7 +285,7 @@ def _finish(
     evaluation: Evaluation,
     results: dict[str, Any],
 ) -> None:
-    """Writes predictions and figures, and hands everything to W&B."""
+    """Writes results, predictions and figures, and hands everything to W&B."""
     for split, predictions in evaluation.predictions.items():
         write_predictions(
             folder / f"predictions_{split}.csv", predictions, data.collection.lookup, data.labels.emotions
@@ -225,17 +302,9 @@ def _finish(
         synthetic=data.synthetic,
         loggers=loggers,
     )
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            for split in ("dev", "test"):
-                for name in ("uar", "accuracy", "ccc"):
-                    if name in results[split]:
-                        logger.experiment.summary[f"final/{split}/{name}"] = results[split][name]
-    log_artifact(loggers, folder, config.experiment)
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
-    print_summary(results, data.report)
+    # The last of the files: where it is, the run is complete.
+    write_json(folder / "results.json", results)
+    log_results(loggers, folder, config, results)
 
 
 def _reconstructions(module: AdversarialAutoencoder, data: SpeechDataModule) -> tuple[list[Any], list[Any]] | None:
@@ -247,3 +316,17 @@ def _reconstructions(module: AdversarialAutoencoder, data: SpeechDataModule) -> 
     log_mel, reconstruction, frames = module.reconstruct(batch.waveform[chosen], batch.length[chosen])
     pairs = list(zip(log_mel, reconstruction, frames.tolist(), strict=True))[:SHOWN_RECONSTRUCTIONS]
     return [a[:, :n].numpy() for a, _, n in pairs], [b[:, :n].numpy() for _, b, n in pairs]
+
+
+@rank_zero_only
+def _tell(results: dict[str, Any], identical: bool, folder: Path, data: SpeechDataModule) -> None:
+    """Prints the scores, and whether they are those of the run."""
+    print_summary(results, None)
+    file = folder / "results.json"
+    if identical:
+        print(f"Identical to {file}, to the last digit.")
+        return
+    before = read_json(folder / "environment.json").get("manifests", {})
+    changed = [one.corpus for one in data.collection.manifests if before.get(one.corpus) != one.sha256]
+    why = f" These corpora have changed: {', '.join(changed)}." if changed else ""
+    print(f"NOT identical to {file}.{why}")

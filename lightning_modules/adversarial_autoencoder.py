@@ -186,7 +186,8 @@ class AdversarialAutoencoder(LightningModule):
 
         total = sum((weight * loss for weight, loss in terms.values()), start=torch.zeros((), device=code.device))
         losses = {f"train/{name}": loss.detach() for name, (_, loss) in terms.items()}
-        self.log_dict({"train/loss": total.detach(), **losses}, on_step=False, on_epoch=True, batch_size=len(batch))
+        losses["train/loss"] = total.detach()
+        self.log_dict(losses, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return {"loss": total, "code": code.detach(), **accuracies}
 
     @torch.no_grad()

@@ -104,7 +104,9 @@ class Encoder(nn.Module):
     def __init__(self, mels: int, code: int, settings: EncoderSettings) -> None:
         super().__init__()
         if settings.normalisation not in NORMALISATIONS:
-            raise ValueError(f"unknown normalisation {settings.normalisation!r}, choose from {NORMALISATIONS}")
+            raise ValueError(
+                f"encoder.normalisation is {settings.normalisation!r}, choose from: {', '.join(NORMALISATIONS)}"
+            )
         widths = [1, *settings.channels]
         self.blocks = nn.ModuleList(
             Block(inputs, outputs, settings.normalisation) for inputs, outputs in pairwise(widths)

@@ -44,9 +44,12 @@ class LogMel(nn.Module):
     def __init__(self, settings: FeatureSettings) -> None:
         super().__init__()
         if settings.normalise not in NORMALISATIONS:
-            raise ValueError(f"unknown normalisation {settings.normalise!r}, choose from {', '.join(NORMALISATIONS)}")
+            raise ValueError(f"features.normalise is {settings.normalise!r}, choose from: {', '.join(NORMALISATIONS)}")
         if not 0 <= settings.low_hz < settings.high_hz <= settings.sample_rate / 2:
-            raise ValueError(f"mel bands from {settings.low_hz} to {settings.high_hz} Hz do not fit the sample rate")
+            raise ValueError(
+                f"features: bands from low_hz={settings.low_hz:g} to high_hz={settings.high_hz:g} do not fit between 0 and "
+                f"half of sample_rate={settings.sample_rate}"
+            )
         self.settings = settings
         self.hop = round(settings.sample_rate * settings.hop_ms / 1000)
         window = round(settings.sample_rate * settings.window_ms / 1000)

@@ -73,9 +73,11 @@ class MixturePrior(Prior):
         super().__init__()
         classes = len(frequencies)
         if classes == 0:
-            raise ValueError("a mixture needs emotion classes, of which there are none")
+            raise ValueError("adversary.prior: a mixture needs emotion classes, of which there are none")
         if code < classes:
-            raise ValueError(f"a mixture of {classes} classes needs a code of at least as many coordinates, not {code}")
+            raise ValueError(
+                f"adversary.prior: a mixture of {classes} classes needs a code of {classes} or more, not {code}"
+            )
         # One axis a class: all pairs are equally far apart.
         self.register_buffer("means", radius * torch.eye(classes, code))
         self.register_buffer("frequencies", frequencies / frequencies.sum())

@@ -41,7 +41,7 @@ class Windows:
 
     def __init__(self, frames: int) -> None:
         if frames < 2:
-            raise ValueError(f"windows of {frames} frames are too short, choose a longer window_s")
+            raise ValueError(f"window_s: windows of {frames} frames are too short, choose longer ones")
         self.size = frames
 
     def cut(self, log_mel: Tensor, frames: Tensor) -> Cut:
