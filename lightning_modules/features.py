@@ -47,8 +47,8 @@ class LogMel(nn.Module):
             raise ValueError(f"features.normalise is {settings.normalise!r}, choose from: {', '.join(NORMALISATIONS)}")
         if not 0 <= settings.low_hz < settings.high_hz <= settings.sample_rate / 2:
             raise ValueError(
-                f"features: bands from low_hz={settings.low_hz:g} to high_hz={settings.high_hz:g} do not fit between 0 and "
-                f"half of sample_rate={settings.sample_rate}"
+                f"features: bands from low_hz={settings.low_hz:g} to high_hz={settings.high_hz:g} do not fit between 0 "
+                f"and half of sample_rate={settings.sample_rate}"
             )
         self.settings = settings
         self.hop = round(settings.sample_rate * settings.hop_ms / 1000)

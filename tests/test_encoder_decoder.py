@@ -93,7 +93,7 @@ def test_codes_are_float32_under_autocast() -> None:
 
 
 def test_unknown_normalisation() -> None:
-    with pytest.raises(ValueError, match="unknown normalisation 'layer'"):
+    with pytest.raises(ValueError, match=r"encoder\.normalisation is 'layer'"):
         Encoder(MELS, 7, EncoderSettings(normalisation="layer"))
 
 

@@ -146,7 +146,7 @@ def test_features_are_float32_under_autocast() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"normalise": "speaker"}, "unknown normalisation 'speaker'"),
+        ({"normalise": "speaker"}, "features.normalise is 'speaker'"),
         ({"high_hz": 9000.0}, "do not fit"),
         ({"low_hz": 8000.0}, "do not fit"),
     ],

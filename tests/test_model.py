@@ -397,8 +397,8 @@ def test_no_decoder_no_reconstruction() -> None:
         ({"adversary": AdversarySettings(prior="cauchy")}, r"model\.adversary\.prior: unknown 'cauchy'"),
         ({"adversary": MIXTURE, "code": {"shared": 3}}, "4 classes needs a code"),
         ({"categorical": 0.1, "heads": {}}, r"model\.categorical needs the head 'emotion'"),
-        ({"features": FeatureSettings(normalise="none")}, "unknown normalisation 'none'"),
-        ({"window_s": 0.01}, "choose a longer window_s"),
+        ({"features": FeatureSettings(normalise="none")}, "features.normalise is 'none'"),
+        ({"window_s": 0.01}, "window_s: windows of"),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
