@@ -307,13 +307,20 @@ class SpeechDataModule(LightningDataModule):
         """Counts files that could not be read, in the main process.
 
         Raises:
-            InputError: There are more than ``max_bad_fraction`` of all that was read.
+            InputError: There are more than ``max_bad_fraction`` of all that was read, or so many beside each other that
+                a training batch could not be filled.
         """
         self._read += len(batch)
         for fault in batch.faults:
             if fault not in self.faults:
                 _log.warning("left out: %s", fault)
                 self.faults.append(fault)
+        # Not raised where the file is read: that may be in a worker, whose errors come with its traceback.
+        if self.trainer is not None and self.trainer.training and (batch.row < 0).any():
+            raise InputError(
+                f"{SpeechDataset.RETRIES} utterances in a row could not be read, the first: {batch.faults[0]}",
+                "Repair or remove the files; are all of the corpus's disks there?",
+            )
         # As if a thousand had been read at the least: the share of a few says nothing.
         if len(self.faults) > self.settings.max_bad_fraction * max(self._read, 1000):
             shown = "\n    ".join(self.faults[:5])

@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 from datamodules.audio import torchaudio
 from datamodules.batch import Batch
 from datamodules.collection import Collection
-from datamodules.errors import InputError
 from datamodules.sampler import Draw
 
 _log = logging.getLogger(__name__)
@@ -105,16 +104,14 @@ class SpeechDataset(Dataset[Item]):
     """Utterances of all pools.
 
     Indexed by a ``Draw`` it returns a random crop; by an integer, the whole utterance of its only pool (-1 a pad).
-    A file that turns out unreadable is replaced by the next of its pool and reported in the item.
+    A file that turns out unreadable is replaced by the next of its pool and reported in the item; where the next ones
+    are no better, the item is a pad.
 
     Args:
         collection: All corpora.
         pools: Utterances to draw from.
         sample_rate: In Hz.
         crop_s: Length of training crops in seconds.
-
-    Raises:
-        InputError: When indexed by a ``Draw``: too many files in a row cannot be read.
     """
 
     RETRIES = 10
@@ -144,21 +141,19 @@ class SpeechDataset(Dataset[Item]):
                 fault = fault or str(error)
                 continue
             return self._item(pool, position, waveform, fault)
-        raise InputError(
-            f"{self.RETRIES} utterances in a row could not be read, the first: {fault}",
-            "Repair or remove the files; are all of the corpus's disks there?",
-        )
+        return self._pad(pool, fault)
 
     def _whole(self, position: int) -> Item:
         pool = self.pools[0]
-        fault = None
-        if position >= 0:
-            try:
-                return self._item(pool, position, self._read(pool, position, None), None)
-            except BadAudioError as error:
-                fault = str(error)
-        pad = np.zeros(self.sample_rate // 10, dtype=np.float32)
-        return Item(pad, -1, pool.part, MISSING, fault)
+        if position < 0:
+            return self._pad(pool, None)
+        try:
+            return self._item(pool, position, self._read(pool, position, None), None)
+        except BadAudioError as error:
+            return self._pad(pool, str(error))
+
+    def _pad(self, pool: Pool, fault: str | None) -> Item:
+        return Item(np.zeros(self.sample_rate // 10, dtype=np.float32), -1, pool.part, MISSING, fault)
 
     def _read(self, pool: Pool, position: int, crop: np.random.Generator | None) -> Floats:
         row = self.collection.row(int(pool.rows[position]))

@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -328,6 +329,19 @@ def test_unreadable_files_are_counted_and_too_many_stop(tmp_path: Path) -> None:
     assert first.name in str(caught.value)
     assert second.name in str(caught.value)
     assert "data.max_bad_fraction" in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_cannot_be_filled_stops(tmp_path: Path, workers: int) -> None:
+    fakes.ravdess(tmp_path / "RAVDESS", actors=3, emotions=EMOTIONS, statements=1, rate=16_000)
+    data = make(tmp_path, tmp_path / "cache", auxiliary=[], quota=4, max_bad_fraction=1.0, workers=workers)
+    for row in data.split.train.tolist():
+        fakes.empty(data.collection.row(row)["file"])
+    data.trainer = SimpleNamespace(training=True, global_rank=0, world_size=1, current_epoch=0)  # type: ignore[assignment]
+    (batch,) = data.train_dataloader()
+    with pytest.raises(InputError, match=r"^10 utterances in a row could not be read") as caught:
+        data.on_before_batch_transfer(batch, 0)
+    assert "Traceback" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
