@@ -198,16 +198,16 @@ class AdversarialAutoencoder(LightningModule):
         if settings.speed > 0:
             factor = 1 + settings.speed * (2 * torch.rand(len(batch), device=waveform.device) - 1)
             waveform, length = augmentation.change_speed(waveform, length, factor)
-        warped = augmentation.draw_warp(len(batch), settings, waveform)
+        warp = augmentation.draw_warp(len(batch), settings, waveform)
 
-        def view(speech: Tensor) -> tuple[Tensor, Tensor]:
+        def warped_features(speech: Tensor) -> tuple[Tensor, Tensor]:
             log_mel, frames = self.features(speech, length)
-            return augmentation.warp(log_mel, frames, *warped) if warped else (log_mel, frames)
+            return augmentation.warp(log_mel, frames, *warp) if warp else (log_mel, frames)
 
         disturbed = augmentation.disturb_waveform(waveform, length, settings)
-        seen, frames = view(disturbed)
+        seen, frames = warped_features(disturbed)
         # Nothing but the decoder looks at undisturbed speech, and features are dear.
-        clean = seen if self.decoder is None or disturbed is waveform else view(waveform)[0]
+        clean = seen if self.decoder is None or disturbed is waveform else warped_features(waveform)[0]
         targets = [(1.0, batch.targets)]
         if settings.mixup > 0:
             partner, share = augmentation.draw_mixup(batch.part == LABELLED, settings.mixup)
