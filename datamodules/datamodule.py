@@ -14,16 +14,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.batch import LABELLED, SPEAKER, UNLABELLED, Batch, Labels
+from datamodules.building import build_manifest
 from datamodules.collection import Collection, Integers
 from datamodules.corpora import CORPORA, MissingCorpusError, all_missing, find_root, make_reader
 from datamodules.corpora.base import Reader
 from datamodules.dataset import Collate, Pool, SpeechDataset
 from datamodules.errors import InputError
-from datamodules.manifest import build_manifest
+from datamodules.guard import SideColumns, guard
 from datamodules.report import check_classes, data_report
 from datamodules.sampler import QuotaBatchSampler, WholeSetSampler
 from datamodules.settings import CorpusSettings, DataSettings
-from datamodules.splits import CorpusColumns, SideColumns, Split, SplitSettings, guard, make_split
+from datamodules.splits import CorpusColumns, Split, SplitSettings, make_split
 from datamodules.vocabulary import DIMENSIONS, GENDERS
 
 _log = logging.getLogger(__name__)

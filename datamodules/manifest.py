@@ -1,40 +1,26 @@
-"""A corpus as a table of utterances: one memory-mapped Arrow file, made once from the corpus's folder and kept.
+"""A corpus as a table of utterances: one memory-mapped Arrow file, which `datamodules.building` makes."""
 
-`build_manifest` lets a reader list the utterances and the audit look into their files; `Manifest` opens the result.
-"""
-
-import contextlib
-import errno
-import hashlib
-import inspect
 import json
-import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import islice
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from datamodules.audit import AuditSettings, Inspection, Result, Segment, inspect_all
-from datamodules.corpora.base import Fault, Reader, Scale, Utterance
+from datamodules.corpora.base import Fault, Scale
 from datamodules.errors import InputError
-from datamodules.freshness import Stamps, durable, lock, read_state, unchanged
-from datamodules.vocabulary import DIMENSIONS, GENDERS
+from datamodules.freshness import read_state
+from datamodules.vocabulary import DIMENSIONS
 
 VERSION = 1
 """Raised whenever a column, or what the audit measures, changes its meaning: older manifests are then made again."""
 
-_WORD = pa.dictionary(pa.int32(), pa.string())
+WORD = pa.dictionary(pa.int32(), pa.string())
+"""Type of columns whose strings repeat: each string is stored once."""
+
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -44,16 +30,16 @@ SCHEMA = pa.schema(
         ("frames", pa.int64()),
         ("speech_start", pa.float64()),
         ("speech_end", pa.float64()),
-        ("corpus", _WORD),
-        ("speaker", _WORD),
-        ("gender", _WORD),
-        ("session", _WORD),
-        ("sentence", _WORD),
-        ("label", _WORD),
-        ("emotion", _WORD),
+        ("corpus", WORD),
+        ("speaker", WORD),
+        ("gender", WORD),
+        ("session", WORD),
+        ("sentence", WORD),
+        ("label", WORD),
+        ("emotion", WORD),
         *((dimension, pa.float32()) for dimension in DIMENSIONS),
         *((f"{dimension}_original", pa.float32()) for dimension in DIMENSIONS),
-        ("split", _WORD),
+        ("split", WORD),
         ("content_hash", pa.string()),
     ]
 )
@@ -63,14 +49,8 @@ Times are seconds in the file, `frames` those of the utterance at `sample_rate`.
 much of it, and as `_original` in the corpus's units. Speakers are qualified by the corpus: "ravdess/01".
 """
 
-SPLITS = ("train", "development", "test")
-
-_META = b"ser_aae"
-_UTTERANCE = [field.name for field in fields(Utterance)]
-_utterance_fields = attrgetter(*_UTTERANCE)
-_ROWS_PER_BATCH = 1 << 16
-_SEGMENTS_PER_CHUNK = {True: 64, False: 1024}  # by whether they are decoded; a chunk is a fraction of a second
-_FAULTS_SHOWN = 5
+META = b"ser_aae"
+"""Key of the schema's metadata under which the file says what its reader declares."""
 
 
 class Manifest:
@@ -105,7 +85,7 @@ class Manifest:
     @cached_property
     def _state(self) -> Mapping[str, Any]:
         """What is known about the file beside its rows: its hash and the corpus root."""
-        state = read_state(_state_file(self.file))
+        state = read_state(state_file(self.file))
         if self._expected not in (None, state["sha256"]):
             raise InputError(
                 f"the manifest {self.file} was made again while this run was using it", "start the run again"
@@ -129,7 +109,7 @@ class Manifest:
     @cached_property
     def facts(self) -> Mapping[str, Any]:
         """What the reader declares: corpus, reader, options, language, licence, labelled, synthetic, scales."""
-        facts: dict[str, Any] = json.loads(self._table.schema.metadata[_META])
+        facts: dict[str, Any] = json.loads(self._table.schema.metadata[META])
         return facts
 
     @property
@@ -183,7 +163,7 @@ class Manifest:
             their first appearance.
         """
         column = self._table.column(name)
-        if column.type != _WORD:  # paths and hashes, which rarely repeat
+        if column.type != WORD:  # paths and hashes, which rarely repeat
             column = column.dictionary_encode().unify_dictionaries()
         if not column.num_chunks:
             return np.empty(0, np.int32), []
@@ -217,276 +197,6 @@ class Manifest:
         return np.array([*(index.get(emotion, -1) for emotion in emotions), -1], np.int64)[codes]  # the last is null's
 
 
-def build_manifest(
-    reader: Reader,
-    root: Path,
-    cache_dir: Path,
-    *,
-    hash_content: bool,
-    max_bad_fraction: float = 0.01,
-    workers: int | None = None,
-    rebuild: bool = False,
-    progress: bool = True,
-    audit: AuditSettings | None = None,
-) -> Manifest:
-    """Makes the manifest of a corpus, or finds the one that was made before.
-
-    It is made again when the reader, its options or its source changed, or the corpus did: its folders, its metadata
-    files and, where content is hashed, its audio files are compared by size and time of modification. Several processes
-    may ask at once: one makes it, the others wait.
-
-    Args:
-        reader: The corpus's reader.
-        root: Its folder.
-        cache_dir: Where manifests are kept.
-        hash_content: Decode every file (see `AuditSettings`); always done for a labelled corpus.
-        max_bad_fraction: The largest share of the corpus that may be unusable.
-        workers: Number of processes; None is one for each core.
-        rebuild: Make it again in any case.
-        progress: Show a progress bar on the terminal.
-        audit: What counts as unusable.
-
-    Raises:
-        InputError: If the root does not exist, the corpus is empty or too much of it is unusable, the reader does not
-            understand it, or the cache cannot be written.
-    """
-    root = root.expanduser().resolve()
-    audit = replace(audit or AuditSettings(), hash_content=hash_content or reader.labelled)
-    file = cache_dir.expanduser().resolve() / f"{reader.corpus}-{_key(reader, root, audit)}.arrow"
-    if rebuild or not _is_current(file, root):
-        with _explained(root, file), lock(file.with_suffix(".lock")):
-            reader.prepare(root)
-            if not root.is_dir():
-                problem = f"{reader.corpus}: the folder {root} does not exist"
-                raise InputError(problem, f"to get it: {reader.how_to_get}")
-            if rebuild or not _is_current(file, root):  # another process may have made it in the meantime
-                _build(reader, root, file, audit, workers, progress)
-    manifest = Manifest(file)
-    _check(manifest, max_bad_fraction)
-    return manifest
-
-
-def _key(reader: Reader, root: Path, audit: AuditSettings) -> str:
-    """Hash of everything but the corpus itself that a manifest depends on."""
-    sources = [
-        Path(inspect.getfile(cls)).read_bytes().hex()
-        for cls in type(reader).__mro__
-        if issubclass(cls, Reader)  # the reader, what it is derived from, and what all share
-    ]
-    parts = [VERSION, reader.name, reader.corpus, reader.options(), sources, str(root), asdict(audit)]
-    return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=8).hexdigest()
-
-
-def _state_file(file: Path) -> Path:
+def state_file(file: Path) -> Path:
+    """Where a manifest keeps what is known about it beside its rows."""
     return file.with_suffix(".state")
-
-
-def _is_current(file: Path, root: Path) -> bool:
-    """Whether there is a complete manifest and nothing has changed that it was made from; reads only the stamps."""
-    try:
-        whole = file.stat().st_size == read_state(_state_file(file))["bytes"]
-        return whole and unchanged(_state_file(file), root)
-    except (OSError, pa.ArrowException, ValueError, KeyError):
-        return False  # there is none, or it was damaged
-
-
-@contextlib.contextmanager
-def _explained(root: Path, file: Path) -> Iterator[None]:
-    """Turns what the system refuses into input errors."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"the disk is full: the manifest {file} cannot be written", "free space, or set another data.cache"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise InputError(
-                f"{error.filename or file}: {error.strerror}",
-                f"{root} must be readable and {file.parent} writable for this user",
-            ) from error
-        raise
-
-
-def _build(reader: Reader, root: Path, file: Path, audit: AuditSettings, workers: int | None, progress: bool) -> None:
-    """Writes the manifest and, last, its state, each at once.
-
-    Rows go first to a file of plain strings, in batches, so that memory does not grow with the corpus; from it the
-    strings' dictionaries are taken, which Arrow needs before the rows.
-    """
-    draft, done, state = (file.with_suffix(f".{name}-{os.getpid()}") for name in ("draft", "done", "new-state"))
-    try:
-        stamps = Stamps(root)
-        stamps.watch(reader.watched(root))  # before anything is read: what changes from now on is noticed next time
-        faults = _write_draft(reader, root, draft, audit, workers, progress, stamps)
-        facts = {
-            "version": VERSION,
-            "corpus": reader.corpus,
-            "reader": reader.name,
-            "options": reader.options(),
-            "language": reader.language,
-            "licence": reader.licence,
-            "labelled": reader.labelled,
-            "synthetic": reader.synthetic,
-            "audit": asdict(audit),
-            "scales": {name: [s.low, s.high, s.reversed] for name in DIMENSIONS for s in [reader.scale(name)]},
-            "faults": [[fault.path, fault.reason] for fault in faults],
-        }
-        sha256 = _write_encoded(draft, done, facts)
-        stamps.write(state, {"sha256": sha256, "bytes": done.stat().st_size, "root": str(root)})
-        _state_file(file).unlink(missing_ok=True)  # never beside a file that it does not describe
-        done.replace(file)
-        state.replace(_state_file(file))
-    finally:
-        for temporary in (draft, done, state):
-            temporary.unlink(missing_ok=True)
-
-
-def _write_draft(
-    reader: Reader,
-    root: Path,
-    file: Path,
-    audit: AuditSettings,
-    workers: int | None,
-    progress: bool,
-    stamps: Stamps,
-) -> list[Fault]:
-    """Reads and inspects the corpus; writes the usable rows and returns what is not usable."""
-    faults: list[Fault] = []
-    waiting: list[list[Utterance]] = []  # those that are being inspected, in order
-
-    def chunks() -> Iterator[list[Segment]]:
-        found = reader.read(root)
-        while some := list(islice(found, _SEGMENTS_PER_CHUNK[audit.hash_content])):
-            utterances = []
-            for one in some:
-                # Arrow holds text; Python gives bytes of a file name that are none as lone surrogates.
-                name = one.path.encode(errors="backslashreplace").decode()
-                if isinstance(one, Fault):
-                    faults.append(Fault(name, one.reason))
-                elif name != one.path:
-                    faults.append(Fault(name, "file name: its bytes are not UTF-8"))
-                else:
-                    utterances.append(one)
-            if utterances:
-                waiting.append(utterances)
-                yield [(one.path, one.start, one.end) for one in utterances]
-
-    schema = pa.schema([(field.name, pa.string() if field.type == _WORD else field.type) for field in SCHEMA])
-    gathered: list[pa.RecordBatch] = []
-    rows = 0
-    console = Console(stderr=True)
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not (progress and console.is_terminal),
-    )
-    with bar, durable(file) as stream, pa.ipc.new_file(stream, schema) as writer:
-        task = bar.add_task(f"Reading {reader.corpus}", total=None)
-        for results in inspect_all(str(root), chunks(), audit, workers):
-            utterances = waiting.pop(0)
-            if audit.hash_content:
-                _stamp(stamps, utterances, results)
-            batch, unusable = _rows(reader, utterances, results, schema)
-            faults.extend(unusable)
-            gathered.append(batch)
-            rows += len(batch)
-            if rows >= _ROWS_PER_BATCH:
-                writer.write_table(pa.Table.from_batches(gathered).combine_chunks())
-                gathered, rows = [], 0
-            bar.advance(task, len(results))
-        writer.write_table(pa.Table.from_batches(gathered, schema).combine_chunks())
-    return faults
-
-
-def _stamp(stamps: Stamps, utterances: list[Utterance], results: list[Result]) -> None:
-    files = {one.path: result for one, result in zip(utterances, results, strict=True)}
-    sizes, mtimes_ns = ([getattr(result, name) for result in files.values()] for name in ("size", "mtime_ns"))
-    stamps.add(list(files), sizes, mtimes_ns)
-
-
-def _rows(
-    reader: Reader, utterances: list[Utterance], results: list[Result], schema: pa.Schema
-) -> tuple[pa.RecordBatch, list[Fault]]:
-    """Makes rows of those utterances that are usable, and faults of the others."""
-    rows: list[tuple[Utterance, Inspection]] = []
-    faults = []
-    scales = {dimension: reader.scale(dimension) for dimension in DIMENSIONS}
-    for utterance, result in zip(utterances, results, strict=True):
-        if not isinstance(result, Inspection):
-            faults.append(Fault(utterance.path, result.reason))
-        elif outside := _outside(utterance, scales):
-            faults.append(Fault(utterance.path, outside))
-        else:
-            rows.append((utterance, result))
-    # By columns at once, since this is done for each of what may be millions.
-    told = zip(_UTTERANCE, zip(*(_utterance_fields(utterance) for utterance, _ in rows), strict=True), strict=False)
-    seen = zip(Inspection._fields, zip(*(inspection for _, inspection in rows), strict=True), strict=False)
-    values = dict.fromkeys(schema.names, ()) | dict(told) | dict(seen)
-    columns = {field.name: pa.array(values[field.name], field.type) for field in schema}
-    columns["corpus"] = pa.array([reader.corpus] * len(rows), pa.string())
-    columns["speaker"] = pc.binary_join_element_wise(columns["corpus"], columns["speaker"], "/")
-    for dimension in DIMENSIONS:
-        rating = columns[dimension]
-        columns[f"{dimension}_original"] = rating
-        unit = scales[dimension].to_unit(rating.to_numpy(zero_copy_only=False).astype(np.float64))
-        columns[dimension] = pa.array(unit, pa.float32(), from_pandas=True)  # NaN becomes null
-    for name, words in (("gender", GENDERS), ("split", SPLITS)):
-        known = pc.is_in(columns[name], pa.array([*words, None], pa.string()))
-        if not pc.all(known, min_count=0).as_py():
-            raise ValueError(f"the reader of {reader.corpus} gives a {name} that is none of {words}")
-    return pa.record_batch([columns[name] for name in schema.names], schema), faults
-
-
-def _outside(utterance: Utterance, scales: Mapping[str, Scale]) -> str | None:
-    for dimension, scale in scales.items():
-        rating = getattr(utterance, dimension)
-        if rating is not None and not scale.low <= rating <= scale.high:
-            return f"outside its scale: {dimension} {rating} is not in {scale.low} to {scale.high}"
-    return None
-
-
-def _write_encoded(draft: Path, file: Path, facts: Mapping[str, Any]) -> str:
-    """Copies the draft, each repeating string as a number; returns the SHA-256 of the file."""
-    with pa.memory_map(str(draft)) as source:
-        table = pa.ipc.open_file(source).read_all()
-        words = {
-            field.name: pc.drop_null(pc.unique(table.column(field.name))) for field in SCHEMA if field.type == _WORD
-        }
-        schema = SCHEMA.with_metadata({_META: json.dumps(facts, sort_keys=True)})
-        with durable(file) as stream, pa.ipc.new_file(stream, schema) as writer:
-            for batch in table.to_batches():
-                columns = []
-                for field in SCHEMA:
-                    column = batch.column(field.name)
-                    if field.name in words:
-                        codes = pc.index_in(column, words[field.name], skip_nulls=True)
-                        column = pa.DictionaryArray.from_arrays(codes, words[field.name])
-                    columns.append(column)
-                writer.write_batch(pa.record_batch(columns, schema))
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _check(manifest: Manifest, max_bad_fraction: float) -> None:
-    """Refuses a corpus that is empty or too much of which is unusable."""
-    faults, total = manifest.faults, len(manifest) + len(manifest.faults)
-    if not total:
-        raise InputError(
-            f"{manifest.corpus}: no utterance was found in {manifest.root}", "set the corpus's root to its folder"
-        )
-    if len(faults) <= max_bad_fraction * total and len(manifest):
-        return
-    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(fault.kind for fault in faults).most_common())
-    first = "\n".join(f"    {fault.path}: {fault.reason}" for fault in faults[:_FAULTS_SHOWN])
-    limit = f", more than data.max_bad_fraction = {max_bad_fraction:g} allows" if len(manifest) else ""
-    raise InputError(
-        f"{manifest.corpus}: {len(faults)} of {total} utterances in {manifest.root} cannot be used ({kinds}){limit}; "
-        f"the first of them:\n{first}",
-        "repair them, or raise data.max_bad_fraction to go on without them" if limit else "repair or replace them",
-    )

@@ -1,4 +1,4 @@
-"""Speaker-independent splits into training, development and test, and the guard that stops a leak.
+"""Speaker-independent splits into training, development and test.
 
 Folds are made of speakers, never of utterances. They depend on the speakers' ids, genders and sessions alone, so the
 same corpus gives the same folds on every machine.
@@ -7,9 +7,9 @@ same corpus gives the same folds on every machine.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain, combinations
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,23 +102,6 @@ class Split:
     report: dict[str, object]
 
 
-@dataclass(frozen=True)
-class SideColumns:
-    """What the guard looks at: rows of one corpus that stand on one side.
-
-    Attributes:
-        corpus: Name of the corpus.
-        speaker: Corpus-qualified ids.
-        content_hash: Hashes of the decoded samples.
-        path: Gives the path of the i-th of these rows; asked for a few culprits only.
-    """
-
-    corpus: str
-    speaker: Codes
-    content_hash: Codes
-    path: Callable[[int], str]
-
-
 def make_split(corpora: Sequence[CorpusColumns], settings: SplitSettings) -> Split:
     """Divide the labelled rows into training, development and test.
 
@@ -198,35 +181,6 @@ def fold_count(corpora: Sequence[CorpusColumns], settings: SplitSettings) -> int
     return min(len(_groups(_Speakers.of(columns), settings)) for columns in trained)
 
 
-def guard(sides: Mapping[str, Sequence[SideColumns]]) -> None:
-    """Stop the run when a speaker, or the same recording, stands on two sides.
-
-    Rows without a speaker or without a hash are not looked at.
-
-    Args:
-        sides: For each side, its rows, corpus by corpus; auxiliary corpora belong to the training side.
-
-    Raises:
-        InputError: Something leaks: the culprits, with a path on either side.
-    """
-    leaks = []
-    for what, column in (("speaker", "speaker"), ("recording with the hash", "content_hash")):
-        present = {side: _values_present(columns, column) for side, columns in sides.items()}
-        for first, second in combinations(sides, 2):
-            shared = sorted(present[first] & present[second], key=natural_key)
-            for value in shared[:_EXAMPLES]:
-                places = " and ".join(f"{side} ({_example(sides[side], column, value)})" for side in (first, second))
-                leaks.append(f"{what} {value} is in {places}")
-            if len(shared) > _EXAMPLES:
-                leaks.append(f"and {len(shared) - _EXAMPLES} more like it in {first} and {second}")
-    if leaks:
-        raise InputError(
-            "The split leaks:\n" + "\n".join(f"  {leak}" for leak in leaks),
-            "Take them out of one of the sides: choose another split.protocol, leave them out of the auxiliary "
-            "corpora, or delete one of two equal recordings.",
-        )
-
-
 def natural_key(text: str) -> tuple[list[str | tuple[int, str]], str]:
     """A sorting key under which numbers inside of `text` compare as numbers: "2" before "10", and "03" stays "03"."""
     # A number is compared by its length without leading zeros, then by its digits: no limit on how long it may be.
@@ -261,7 +215,7 @@ class _Speakers:
     @classmethod
     def of(cls, columns: CorpusColumns) -> "_Speakers":
         codes, values = columns.speaker
-        present = sorted(_codes_present(columns.speaker), key=lambda code: natural_key(values[code]))
+        present = sorted(codes_present(columns.speaker), key=lambda code: natural_key(values[code]))
         # One place more than there are values: there the code -1, an unknown speaker, finds its -1.
         place = np.full(len(values) + 1, -1, dtype=np.int64)
         place[present] = np.arange(len(present))
@@ -276,7 +230,8 @@ class _Speakers:
         )
 
 
-def _codes_present(column: Codes) -> list[int]:
+def codes_present(column: Codes) -> list[int]:
+    """Codes of the strings that occur, ascending."""
     codes, values = column
     return np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(values))).tolist()
 
@@ -530,19 +485,3 @@ def _where(settings: SplitSettings) -> str:
 def _some(names: list[str]) -> str:
     more = len(names) - _EXAMPLES
     return ", ".join(names[:_EXAMPLES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _values_present(columns: Sequence[SideColumns], column: str) -> set[str]:
-    pairs: list[Codes] = [getattr(piece, column) for piece in columns]
-    return {pair[1][code] for pair in pairs for code in _codes_present(pair)}
-
-
-def _example(columns: Sequence[SideColumns], column: str, value: str) -> str:
-    """Corpus and path of the first row that has the value."""
-    for piece in columns:
-        codes, values = getattr(piece, column)
-        if value in values:
-            rows = np.flatnonzero(codes == values.index(value))
-            if rows.size:
-                return f"{piece.corpus}/{piece.path(int(rows[0]))}"
-    raise ValueError(f"no row has {value}")

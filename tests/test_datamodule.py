@@ -11,9 +11,10 @@ import soundfile
 import torch
 
 from datamodules.batch import LABELLED, SPEAKER, UNLABELLED, Batch
+from datamodules.building import build_manifest
 from datamodules.datamodule import EpochLoader, SpeechDataModule
 from datamodules.errors import InputError
-from datamodules.manifest import Manifest, build_manifest
+from datamodules.manifest import Manifest
 from datamodules.settings import AuxiliarySettings, CorpusSettings, DataSettings
 from datamodules.splits import SplitSettings
 from lightning_modules.features import LogMel

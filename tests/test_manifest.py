@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from datamodules import manifest as module
+from datamodules import building as module
 from datamodules.audit import AuditSettings
+from datamodules.building import build_manifest
 from datamodules.corpora import find_root, make_reader
 from datamodules.corpora.base import Fault, Reader, Scale, Utterance
 from datamodules.errors import InputError
-from datamodules.manifest import SCHEMA, Manifest, build_manifest
+from datamodules.manifest import SCHEMA, Manifest
 from tests import fakes
 
 

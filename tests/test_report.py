@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from datamodules.building import build_manifest
 from datamodules.corpora import make_reader
 from datamodules.errors import InputError
-from datamodules.manifest import Manifest, build_manifest
+from datamodules.manifest import Manifest
 from datamodules.report import check_classes, data_report, print_report
 from tests import fakes
 

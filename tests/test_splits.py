@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from datamodules.errors import InputError
+from datamodules.guard import SideColumns, guard
 from datamodules.splits import (
     SIDES,
     Codes,
     CorpusColumns,
-    SideColumns,
     Split,
     SplitSettings,
     fold_count,
-    guard,
     make_split,
     natural_key,
 )
