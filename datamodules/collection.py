@@ -1,6 +1,6 @@
 """All corpora of an experiment as one table of utterances, numbered through."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,11 @@ class Collection:
     def numbers(self, name: str, rows: Integers) -> NDArray[np.float64]:
         """A numeric column at ``rows``; NaN where missing."""
         return self._gather(rows, lambda manifest, local: manifest.column(name)[local].astype(np.float64))
+
+    def class_codes(self, classes: Mapping[str, Sequence[str]], rows: Integers) -> Integers:
+        """Index of each utterance's class in a class map (see ``Manifest.class_codes``), -1 where it has none."""
+        codes = self._gather(rows, lambda manifest, local: manifest.class_codes(classes)[local])
+        return codes.astype(np.int64)
 
     def strings(self, name: str, rows: Integers) -> tuple[NDArray[np.int32], list[str]]:
         """A column of strings at ``rows`` as codes, -1 where missing, and their values, sorted."""

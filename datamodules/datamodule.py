@@ -192,12 +192,8 @@ class SpeechDataModule(LightningDataModule):
     def _path(self, rows: Integers, index: int) -> str:
         return str(self.collection.row(int(rows[index]))["file"])
 
-    def _emotion(self, rows: Integers) -> NDArray[np.int64]:
-        codes, names = self.collection.strings("emotion", rows)
-        place = {
-            emotion: index for index, emotions in enumerate(self.settings.classes.values()) for emotion in emotions
-        }
-        return np.array([*(place.get(name, -1) for name in names), -1], dtype=np.int64)[codes]
+    def _emotion(self, rows: Integers) -> Integers:
+        return self.collection.class_codes(self.settings.classes, rows)
 
     def _dimensions(self, rows: Integers) -> NDArray[np.float32]:
         return np.stack([self.collection.numbers(name, rows) for name in DIMENSIONS], axis=1).astype(np.float32)
