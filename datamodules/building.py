@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from itertools import islice
@@ -29,8 +29,7 @@ from datamodules.splits import SIDES
 from datamodules.vocabulary import DIMENSIONS, GENDERS
 
 _UTTERANCE = [field.name for field in fields(Utterance)]
-_utterance_fields = attrgetter(*_UTTERANCE)
-_ROWS_PER_BATCH = 1 << 16
+_ROWS_PER_BATCH = 1 << 14
 # By whether they are decoded; a chunk is a fraction of a second.
 _SEGMENTS_PER_CHUNK = {True: 64, False: 1024}
 _FAULTS_SHOWN = 5
@@ -168,24 +167,29 @@ def _write_draft(
 ) -> list[Fault]:
     """Reads and inspects the corpus; writes the usable rows and returns what is not usable."""
     faults: list[Fault] = []
-    waiting: list[list[Utterance]] = []  # those that are being inspected, in order
+    # Those that are being inspected, in order, each with the faults that were read before it: the manifest is the same
+    # however many processes there are.
+    waiting: deque[tuple[list[Fault], list[Utterance]]] = deque()
 
     def chunks() -> Iterator[list[Segment]]:
         found = reader.read(root)
+        odd: list[Fault] = []
         while some := list(islice(found, _SEGMENTS_PER_CHUNK[audit.hash_content])):
             utterances = []
             for one in some:
                 # Arrow holds text; Python gives bytes of a file name that are none as lone surrogates.
-                name = one.path.encode(errors="backslashreplace").decode()
+                name = one.path if one.path.isascii() else one.path.encode(errors="backslashreplace").decode()
                 if isinstance(one, Fault):
-                    faults.append(Fault(name, one.reason))
+                    odd.append(Fault(name, one.reason))
                 elif name != one.path:
-                    faults.append(Fault(name, "file name: its bytes are not UTF-8"))
+                    odd.append(Fault(name, "file name: its bytes are not UTF-8"))
                 else:
                     utterances.append(one)
             if utterances:
-                waiting.append(utterances)
+                waiting.append((odd, utterances))
+                odd = []
                 yield [(one.path, one.start, one.end) for one in utterances]
+        waiting.append((odd, []))
 
     schema = pa.schema([(field.name, pa.string() if field.type == WORD else field.type) for field in SCHEMA])
     gathered: list[pa.RecordBatch] = []
@@ -201,10 +205,11 @@ def _write_draft(
         transient=True,
         disable=not (progress and console.is_terminal),
     )
-    with bar, durable(file) as stream, pa.ipc.new_file(stream, schema) as writer:
+    with bar, file.open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
         task = bar.add_task(f"Reading {reader.corpus}", total=None)
         for results in inspect_all(str(root), chunks(), audit, workers):
-            utterances = waiting.pop(0)
+            odd, utterances = waiting.popleft()
+            faults.extend(odd)
             if audit.hash_content:
                 _stamp(stamps, utterances, results)
             batch, unusable = _rows(reader, utterances, results, schema)
@@ -216,7 +221,8 @@ def _write_draft(
                 gathered, rows = [], 0
             bar.advance(task, len(results))
         writer.write_table(pa.Table.from_batches(gathered, schema).combine_chunks())
-    return faults
+    [(odd, _)] = waiting
+    return faults + odd
 
 
 def _stamp(stamps: Stamps, utterances: list[Utterance], results: list[Result]) -> None:
@@ -229,22 +235,27 @@ def _rows(
     reader: Reader, utterances: list[Utterance], results: list[Result], schema: pa.Schema
 ) -> tuple[pa.RecordBatch, list[Fault]]:
     """Makes rows of those utterances that are usable, and faults of the others."""
-    rows: list[tuple[Utterance, Inspection]] = []
+    usable: list[Utterance] = []
+    inspections: list[Inspection] = []
     faults = []
     scales = {dimension: reader.scale(dimension) for dimension in DIMENSIONS}
     for utterance, result in zip(utterances, results, strict=True):
         if not isinstance(result, Inspection):
             faults.append(Fault(utterance.path, result.reason))
-        elif outside := _outside(utterance, scales):
-            faults.append(Fault(utterance.path, outside))
-        else:
-            rows.append((utterance, result))
-    # By columns at once, since this is done for each of what may be millions.
-    told = zip(_UTTERANCE, zip(*(_utterance_fields(utterance) for utterance, _ in rows), strict=True), strict=False)
-    seen = zip(Inspection._fields, zip(*(inspection for _, inspection in rows), strict=True), strict=False)
-    values = dict.fromkeys(schema.names, ()) | dict(told) | dict(seen)
+            continue
+        if outside := _outside(utterance, scales):
+            faults.extend(Fault(utterance.path, reason) for reason in outside.values())
+            lost: dict[str, Any] = dict.fromkeys(outside)
+            utterance = replace(utterance, **lost)  # the rating is lost, and not the utterance with its other labels
+        usable.append(utterance)
+        inspections.append(result)
+    # Column by column, since this is done for each of what may be millions: a tuple for each row takes twice as long.
+    values: dict[str, Any] = dict.fromkeys(schema.names, ())
+    values |= {name: list(map(attrgetter(name), usable)) for name in _UTTERANCE}
+    values |= zip(Inspection._fields, zip(*inspections, strict=True), strict=False)  # nothing, where there are none
+    values["votes"] = [votes and list(votes.items()) for votes in values["votes"]]
     columns = {field.name: pa.array(values[field.name], field.type) for field in schema}
-    columns["corpus"] = pa.array([reader.corpus] * len(rows), pa.string())
+    columns["corpus"] = pa.array([reader.corpus] * len(usable), pa.string())
     columns["speaker"] = pc.binary_join_element_wise(columns["corpus"], columns["speaker"], "/")
     for dimension in DIMENSIONS:
         rating = columns[dimension]
@@ -258,24 +269,33 @@ def _rows(
     return pa.record_batch([columns[name] for name in schema.names], schema), faults
 
 
-def _outside(utterance: Utterance, scales: Mapping[str, Scale]) -> str | None:
+def _outside(utterance: Utterance, scales: Mapping[str, Scale]) -> dict[str, str]:
+    """Ratings that the corpus's scale does not have, and what is to be said of them."""
+    reasons = {}
     for dimension, scale in scales.items():
         rating = getattr(utterance, dimension)
         if rating is not None and not scale.low <= rating <= scale.high:
-            return f"outside its scale: {dimension} {rating} is not in {scale.low} to {scale.high}"
-    return None
+            reasons[dimension] = (
+                f"rating outside its scale: {dimension} {rating:g} is not in {scale.low:g} to {scale.high:g}; "
+                "the utterance stays without it"
+            )
+    return reasons
 
 
 def _write_encoded(draft: Path, file: Path, facts: Mapping[str, Any]) -> str:
     """Copies the draft, each repeating string as a number; returns the SHA-256 of the file."""
-    with pa.memory_map(str(draft)) as source:
-        table = pa.ipc.open_file(source).read_all()
-        words = {
-            field.name: pc.drop_null(pc.unique(table.column(field.name))) for field in SCHEMA if field.type == WORD
-        }
+    # Not mapped: what is read of a mapped file counts as memory of this process.
+    with pa.OSFile(str(draft)) as source:
+        rows = pa.ipc.open_file(source)
+        words = {field.name: pa.array([], pa.string()) for field in SCHEMA if field.type == WORD}
+        for index in range(rows.num_record_batches):
+            batch = rows.get_batch(index)
+            for name, known in words.items():
+                words[name] = pc.unique(pa.concat_arrays([known, pc.drop_null(pc.unique(batch.column(name)))]))
         schema = SCHEMA.with_metadata({META: json.dumps(facts, sort_keys=True)})
         with durable(file) as stream, pa.ipc.new_file(stream, schema) as writer:
-            for batch in table.to_batches():
+            for index in range(rows.num_record_batches):
+                batch = rows.get_batch(index)
                 columns = []
                 for field in SCHEMA:
                     column = batch.column(field.name)

@@ -15,7 +15,7 @@ from datamodules.errors import InputError
 from datamodules.freshness import read_state
 from datamodules.vocabulary import DIMENSIONS
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a column, or what the audit measures, changes its meaning: older manifests are then made again."""
 
 WORD = pa.dictionary(pa.int32(), pa.string())
@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
         ("sentence", WORD),
         ("label", WORD),
         ("emotion", WORD),
+        ("votes", pa.map_(pa.string(), pa.float32())),
         *((dimension, pa.float32()) for dimension in DIMENSIONS),
         *((f"{dimension}_original", pa.float32()) for dimension in DIMENSIONS),
         ("split", WORD),
@@ -183,18 +184,61 @@ class Manifest:
         columns = zip(self._table.column_names, self._batches[batch], strict=True)
         return {name: column[place].as_py() for name, column in columns}
 
-    def class_codes(self, classes: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
+    def class_codes(self, classes: Mapping[str, Sequence[str]], agreeing_raters: int = 0) -> NDArray[np.int64]:
         """Each row's class in a class map.
 
         Args:
             classes: Class names, each with the common names of the emotions that belong to it.
+            agreeing_raters: So many raters at the least must have named the row's emotion.
 
         Returns:
-            Index of the class, int64 (rows,), or -1 where the row has no emotion or the map leaves it out.
+            Index of the class, int64 (rows,), or -1 where the row has no emotion, too few agree, or the map leaves it
+            out.
         """
-        index = {emotion: number for number, emotions in enumerate(classes.values()) for emotion in emotions}
+        index = _class_index(classes)
         codes, emotions = self.codes("emotion")
-        return np.array([*(index.get(emotion, -1) for emotion in emotions), -1], np.int64)[codes]  # the last is null's
+        chosen = np.array([*(index.get(emotion, -1) for emotion in emotions), -1], np.int64)[codes]  # the last: null's
+        if agreeing_raters > 0:
+            row, vote, words, raters = self._votes()
+            place = {emotion: code for code, emotion in enumerate(emotions)}
+            agree = np.array([place.get(word, -2) for word in words], np.int64)[vote] == codes[row]
+            agreeing = np.bincount(row[agree], weights=raters[agree], minlength=len(self))
+            chosen[agreeing < agreeing_raters] = -1
+        return chosen
+
+    def vote_shares(self, classes: Mapping[str, Sequence[str]]) -> NDArray[np.float32]:
+        """How the raters' votes are shared among the classes of a class map.
+
+        Args:
+            classes: As for `class_codes`.
+
+        Returns:
+            Shares, float32 (rows, classes), each row's sum 1; NaN where no rater named an emotion of the map.
+        """
+        index = _class_index(classes)
+        row, vote, words, raters = self._votes()
+        column = np.array([index.get(word, -1) for word in words], np.int64)[vote]
+        counts = np.zeros((len(self), len(classes)))
+        np.add.at(counts, (row[column >= 0], column[column >= 0]), raters[column >= 0])
+        with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is wanted
+            shares: NDArray[np.float64] = counts / counts.sum(axis=1, keepdims=True)
+        return shares.astype(np.float32)
+
+    @property
+    def has_votes(self) -> bool:
+        """Whether any utterance has votes."""
+        return bool(self._table.column("votes").null_count < len(self))
+
+    def _votes(self) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str], NDArray[np.float64]]:
+        """All votes of all rows: the row, the emotion as an index into words, those words, and the number of raters."""
+        votes = pa.concat_arrays(self._table.column("votes").chunks)
+        words = votes.keys.dictionary_encode()
+        row = np.repeat(np.arange(len(self)), np.diff(votes.offsets.to_numpy()))
+        return row, words.indices.to_numpy().astype(np.int64), words.dictionary.to_pylist(), votes.items.to_numpy()
+
+
+def _class_index(classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    return {emotion: number for number, emotions in enumerate(classes.values()) for emotion in emotions}
 
 
 def state_file(file: Path) -> Path:

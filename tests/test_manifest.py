@@ -79,6 +79,7 @@ def test_ravdess_rows(tmp_path: Path, cache: Path) -> None:
         "sentence": "01",
         "label": "angry",
         "emotion": "anger",
+        "votes": None,
         "activation": None,
         "valence": None,
         "dominance": None,
@@ -193,13 +194,23 @@ def test_file_name_in_another_encoding(tmp_path: Path, cache: Path, builds: list
     assert len(builds) == 1
 
 
-def test_rating_outside_of_the_declared_scale_is_a_fault(tmp_path: Path, cache: Path) -> None:
+def test_a_rating_outside_of_the_declared_scale_is_a_fault_and_lost_but_not_its_utterance(
+    tmp_path: Path, cache: Path
+) -> None:
     fakes.write(tmp_path / "corpus/a.wav", fakes.speech("a"))
     fakes.write(tmp_path / "corpus/b.wav", fakes.speech("b"))
-    reader = Rated([Utterance("a.wav", valence=6.0), Utterance("b.wav", valence=1.0)])
+    reader = Rated([Utterance("a.wav", valence=6.0, emotion="anger"), Utterance("b.wav", valence=1.0)])
     manifest = build_manifest(reader, tmp_path / "corpus", cache, hash_content=True, max_bad_fraction=1, progress=False)
-    assert [fault.kind for fault in manifest.faults] == ["outside its scale"]
-    assert [row["valence"] for row in rows(manifest)] == [1.0]  # reversed
+    assert [(fault.path, fault.kind) for fault in manifest.faults] == [("a.wav", "rating outside its scale")]
+    assert [(row["emotion"], row["valence"]) for row in rows(manifest)] == [("anger", None), (None, 1.0)]  # reversed
+
+
+def test_votes_are_kept(tmp_path: Path, cache: Path) -> None:
+    for name in "ab":
+        fakes.write(tmp_path / f"corpus/{name}.wav", fakes.speech(name))
+    reader = Rated([Utterance("a.wav", votes={"anger": 2, "neutral": 1}), Utterance("b.wav")])
+    manifest = build_manifest(reader, tmp_path / "corpus", cache, hash_content=True, progress=False)
+    assert [row["votes"] for row in rows(manifest)] == [[("anger", 2.0), ("neutral", 1.0)], None]
 
 
 def test_reader_that_breaks_its_promise_is_a_bug(tmp_path: Path, cache: Path) -> None:

@@ -6,17 +6,25 @@ To add a corpus: write its reader in a file of its own and add its line here.
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from datamodules.corpora.audformat_database import AudformatDatabase
 from datamodules.corpora.base import Reader
+from datamodules.corpora.cremad import Cremad
 from datamodules.corpora.demo import Demo, DemoSpeakers, DemoUnlabelled
+from datamodules.corpora.emodb import Emodb
 from datamodules.corpora.folder import Folder
+from datamodules.corpora.iemocap import Iemocap
 from datamodules.corpora.librispeech import LibriSpeech
+from datamodules.corpora.msp_improv import MspImprov
+from datamodules.corpora.msp_podcast import MspPodcast
 from datamodules.corpora.nemo import Nemo
 from datamodules.corpora.ravdess import Ravdess
 from datamodules.corpora.table import Table
+from datamodules.corpora.voxceleb import VoxCeleb1, VoxCeleb2
 from datamodules.errors import InputError
 
 CORPORA: dict[str, type[Reader]] = {
@@ -25,9 +33,17 @@ CORPORA: dict[str, type[Reader]] = {
     "demo_unlabelled": DemoUnlabelled,
     "ravdess": Ravdess,
     "nemo": Nemo,
+    "iemocap": Iemocap,
+    "msp_improv": MspImprov,
     "librispeech": LibriSpeech,
+    "voxceleb1": VoxCeleb1,
+    "voxceleb2": VoxCeleb2,
+    "msp_podcast": MspPodcast,
+    "cremad": Cremad,
+    "emodb": Emodb,
     "folder": Folder,
     "table": Table,
+    "audformat": AudformatDatabase,
 }
 
 
@@ -92,7 +108,8 @@ def find_root(
     """Finds a corpus's root folder.
 
     Looks at, in this order: the corpus's own setting, the variable `SER_AAE_<CORPUS>_ROOT`, where the reader's options
-    say it is, then `data.root` and the variable `SER_AAE_DATA`, each of which is the corpus's folder or holds it.
+    say it is, then `data.root` and the variable `SER_AAE_DATA`, each of which is the corpus's folder or holds it. Names
+    of folders are compared without regard to capitals and to what stands between their words.
 
     Args:
         reader: The reader or its class.
@@ -119,16 +136,32 @@ def find_root(
         if not holder or not reader.folders:
             continue
         base = Path(holder).expanduser()
-        candidates = [base / folder for folder in reader.folders]
-        if base.resolve().name in reader.folders:
-            candidates.append(base)
-        for candidate in candidates:
-            if candidate.is_dir():
-                return candidate
-            places.append(f"{candidate} ({source})")
+        if found := _folder(base, reader.folders):
+            return found
+        spelt = {_letters(folder): folder for folder in reversed(reader.folders)}
+        places.append(f"{base / '|'.join(reversed(spelt.values()))} ({source})")
     if makes_itself and made_in is not None:
         return made_in / (reader.folders[0] if reader.folders else corpus)
     raise MissingCorpusError(corpus, places, reader.how_to_get)
+
+
+def _folder(base: Path, names: Sequence[str]) -> Path | None:
+    """The first of the named folders that lies in `base`, however it is spelt, or else `base` if it has such a name."""
+    if not base.is_dir():
+        return None
+    visible = [entry for entry in sorted(base.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    there = {_letters(entry.name): entry for entry in reversed(visible)}
+    for name in names:
+        if (base / name).is_dir():
+            return base / name
+        if found := there.get(_letters(name)):
+            return found
+    return base if _letters(base.resolve().name) in map(_letters, names) else None
+
+
+def _letters(name: str) -> str:
+    """What is left of a folder's name where people write it in capitals or not, with `-`, `_` or nothing between."""
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _variable(corpus: str) -> str:

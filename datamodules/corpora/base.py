@@ -3,8 +3,9 @@
 import dataclasses
 import inspect
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -71,6 +72,7 @@ class Utterance:
         sentence: Which text was spoken, where the corpus repeats texts.
         label: The corpus's own word or code for the emotion.
         emotion: The common name of that emotion, usually one of `COMMON_EMOTIONS`.
+        votes: How many raters named each emotion, by its common name; those of the raters whose consensus `emotion` is.
         activation: In the corpus's own units, as are valence and dominance.
         split: The corpus's own: "train", "development" or "test".
     """
@@ -84,6 +86,7 @@ class Utterance:
     sentence: str | None = None
     label: str | None = None
     emotion: str | None = None
+    votes: Mapping[str, float] | None = None
     activation: float | None = None
     valence: float | None = None
     dominance: float | None = None
@@ -132,6 +135,51 @@ class Scale:
         return self.low + (1 - unit if self.reversed else unit) * (self.high - self.low)
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An archive that a corpus's owners offer to everybody.
+
+    Attributes:
+        url: Where.
+        checksum: "md5:…" or "sha256:…", as published.
+        page: Where the owners describe the corpus, its licence and how to cite it.
+        audio: How many recordings it holds.
+        top: The archive's folder that becomes the corpus root; empty if the archive has none above it.
+        part: The folder of the corpus root that this archive fills, where several archives share a root.
+    """
+
+    url: str
+    checksum: str
+    page: str
+    audio: int
+    top: str = ""
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A corpus that its owners offer in a Git repository; of the commit everything in it follows, as of a checksum.
+
+    Attributes:
+        page: Its address.
+        commit: Which of its states.
+        audio: How many recordings it holds.
+        paths: The files and folders that are needed.
+        mirrors: The owners' other repositories that have the same files in Git LFS.
+    """
+
+    page: str
+    commit: str
+    audio: int
+    paths: tuple[str, ...]
+    mirrors: tuple[str, ...] = ()
+    part: ClassVar[str] = ""
+
+
+Downloads = Mapping[str, Download | Repository]
+"""What can be fetched, by the name that it is asked for."""
+
+
 class Reader(ABC):
     """Turns the folder of a corpus, as its owners ship it, into utterances; it never opens audio.
 
@@ -140,13 +188,14 @@ class Reader(ABC):
 
     Attributes:
         name: Key in the registry.
-        folders: Names of the corpus's folder that are looked for under `data.root`, in order.
+        folders: Names of the corpus's folder that are looked for under `data.root`, in order; one spelling of each.
         licence: Short name of the licence.
         how_to_get: One sentence.
         language: ISO 639-1 code, or "various".
         labelled: Whether utterances carry emotions or dimensions.
         synthetic: Whether the speech is synthesised; results on it are marked.
         scales: Range of each rated dimension; one that is missing is rated on [0, 1].
+        downloads: What `make data` fetches.
     """
 
     name: ClassVar[str]
@@ -157,6 +206,7 @@ class Reader(ABC):
     labelled: ClassVar[bool]
     synthetic: ClassVar[bool] = False
     scales: ClassVar[Mapping[str, Scale]] = {}
+    downloads: ClassVar[Downloads] = {}
 
     @property
     def corpus(self) -> str:
@@ -193,16 +243,24 @@ class Reader(ABC):
         """
 
 
-def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
+def walk(root: Path, closed: re.Pattern[str] | None = None) -> Iterator[tuple[str, list[str]]]:
     """Yields (folder relative to root with a trailing slash, sorted visible file names), depth first in sorted order.
 
     Symbolic links to folders are followed, each target once, so that a loop ends.
+
+    Args:
+        root: Where to begin.
+        closed: Folders whose names it matches are not looked into: they are yielded without files.
     """
     followed: set[str] = set()
     stack = [""]
     while stack:
         folder = stack.pop()
-        files, folders = [], []
+        files: list[str] = []
+        folders: list[str] = []
+        if closed and closed.fullmatch(folder.rstrip("/").rpartition("/")[2]):
+            yield folder, files
+            continue
         with os.scandir(f"{root}/{folder}") as entries:
             for entry in entries:
                 if entry.name.startswith("."):  # hidden, among them the `._*` doubles that macOS leaves
@@ -223,15 +281,20 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
 
 def directories(root: Path) -> Iterator[str]:
     """Yields all visible folders at and below a root, relative to it ("." is the root itself)."""
-    for folder, _ in _walk(root):
+    for folder, _ in walk(root):
         yield folder.rstrip("/") or "."
 
 
-def audio_files(root: Path) -> Iterator[str]:
+def suffix(path: str) -> str:
+    """Returns what a path ends in, from the last full stop on, in lower case; cheaper than a `Path`."""
+    return path[path.rfind(".") :].lower()
+
+
+def audio_files(root: Path, suffixes: Collection[str] = AUDIO_SUFFIXES) -> Iterator[str]:
     """Yields all visible audio files below a root in sorted order, POSIX paths relative to it."""
-    for folder, files in _walk(root):
+    for folder, files in walk(root):
         for file in files:
-            if file[file.rfind(".") :].lower() in AUDIO_SUFFIXES:
+            if suffix(file) in suffixes:
                 yield folder + file
 
 

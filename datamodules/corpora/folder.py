@@ -1,19 +1,11 @@
 """A folder of recordings without labels."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.corpora.base import Fault, Reader, Utterance, audio_files
-from datamodules.errors import InputError
-
-
-def corpus_name(option: str) -> str:
-    """Checks a corpus name of the user's own: it becomes part of file names and of speaker ids."""
-    if not re.fullmatch(r"\w[\w.-]*", option):
-        raise InputError(f"corpus = '{option}' is not a name", "use letters, digits, '_', '-' and '.'")
-    return option
+from datamodules.corpora.options import check_name
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,7 @@ class Folder(Reader):
     corpus: str = "folder"
 
     def __post_init__(self) -> None:
-        corpus_name(self.corpus)
+        check_name(self.corpus)
 
     def read(self, root: Path) -> Iterator[Utterance | Fault]:
         """Yields the audio files; see `Reader.read`."""

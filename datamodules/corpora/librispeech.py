@@ -3,12 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
-from datamodules.corpora.base import Fault, Reader, Utterance, audio_files, directories, read_lines
+from datamodules.corpora.base import Download, Downloads, Fault, Reader, Utterance, audio_files, directories, read_lines
 from datamodules.errors import InputError
 
 TABLE = "SPEAKERS.TXT"
 _GENDERS = {"F": "female", "M": "male"}
+_ARCHIVES = (
+    ("train-clean-100", 28539, "d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2"),
+    ("train-clean-360", 104014, "146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf"),
+    ("train-other-500", 148688, "ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2"),
+    ("dev-clean", 2703, "76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3"),
+    ("dev-other", 2864, "12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365"),
+    ("test-clean", 2620, "39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23"),
+    ("test-other", 2939, "d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29"),
+)
+"""Subset, number of its recordings, SHA-256 of its archive."""
 _SPLITS = {"train": "train", "dev": "development", "test": "test"}
 
 
@@ -21,11 +32,22 @@ class LibriSpeech(Reader):
     """
 
     name = "librispeech"
-    folders = ("LibriSpeech", "librispeech")
+    folders = ("LibriSpeech",)
     licence = "CC BY 4.0"
     how_to_get = "download subsets such as train-clean-100.tar.gz from https://www.openslr.org/12 and unpack them"
     language = "en"
     labelled = False
+    downloads: ClassVar[Downloads] = {
+        f"librispeech-{subset.removeprefix('train-')}": Download(
+            f"https://www.openslr.org/resources/12/{subset}.tar.gz",
+            f"sha256:{sha256}",
+            page="https://www.openslr.org/12",
+            audio=audio,
+            top="LibriSpeech",
+            part=subset,
+        )
+        for subset, audio, sha256 in _ARCHIVES
+    }
 
     subsets: tuple[str, ...] = ()
 

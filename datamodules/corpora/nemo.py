@@ -4,8 +4,19 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
-from datamodules.corpora.base import Fault, Reader, Utterance, audio_files, common_emotion, directories, read_lines
+from datamodules.corpora.base import (
+    Downloads,
+    Fault,
+    Reader,
+    Repository,
+    Utterance,
+    audio_files,
+    common_emotion,
+    directories,
+    read_lines,
+)
 from datamodules.errors import InputError
 
 TABLE = "data.tsv"
@@ -18,11 +29,19 @@ class Nemo(Reader):
     """`samples/{speaker}_{emotion}_{sentence}.wav`, labelled by `data.tsv`."""
 
     name = "nemo"
-    folders = ("nemo", "nEMO")
+    folders = ("nemo",)
     licence = "CC BY-NC-SA 4.0"
     how_to_get = "clone https://github.com/amu-cai/nEMO, which holds samples/ and data.tsv"
     language = "pl"
     labelled = True
+    downloads: ClassVar[Downloads] = {
+        "nemo": Repository(
+            "https://github.com/amu-cai/nEMO",
+            "06f1f83dde8f1a780443a57d53b2af3971af34ab",
+            audio=4481,
+            paths=("samples", TABLE, "README.md"),
+        )
+    }
 
     def watched(self, root: Path) -> Iterator[str]:
         """All folders, and the table; see `Reader.watched`."""

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
-from datamodules.corpora.base import Fault, Reader, Utterance, audio_files, common_emotion
+from datamodules.corpora.base import Download, Downloads, Fault, Reader, Utterance, audio_files, common_emotion
 
 EMOTIONS = {
     "01": "neutral",
@@ -31,11 +32,19 @@ class Ravdess(Reader):
     """
 
     name = "ravdess"
-    folders = ("ravdess", "RAVDESS", "Audio_Speech_Actors_01-24")
+    folders = ("ravdess", "Audio_Speech_Actors_01-24")
     licence = "CC BY-NC-SA 4.0"
     how_to_get = "download Audio_Speech_Actors_01-24.zip from https://zenodo.org/records/1188976 and unpack it"
     language = "en"
     labelled = True
+    downloads: ClassVar[Downloads] = {
+        "ravdess": Download(
+            "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
+            "md5:bc696df654c87fed845eb13823edef8a",
+            page="https://zenodo.org/records/1188976",
+            audio=1440,
+        )
+    }
 
     song: bool = False
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Never
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from datamodules.corpora.base import Fault, Reader, Scale, Utterance, common_emotion, decode_text
-from datamodules.corpora.folder import corpus_name
+from datamodules.corpora.options import check_columns, check_name, check_ranges, scale_of
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 
@@ -63,23 +62,15 @@ class Table(Reader):
     corpus: str = "table"
 
     def __post_init__(self) -> None:
-        corpus_name(self.corpus)
+        check_name(self.corpus)
         if not self.path:
             raise InputError(f"{self.corpus}: no table is given", "set the reader's option 'path' to the table")
-        for option, keys, known in (("columns", self.columns, COLUMNS), ("ranges", self.ranges, DIMENSIONS)):
-            for key in keys:
-                if key not in known:
-                    raise InputError(f"{self.corpus}: {option} names '{key}'", f"possible keys: {', '.join(known)}")
-        for dimension, bounds in self.ranges.items():
-            if len(bounds) != 2 or not np.isfinite(list(bounds)).all() or bounds[0] == bounds[1]:
-                raise InputError(
-                    f"{self.corpus}: ranges.{dimension} = {list(bounds)} is no range", "give two numbers, as in [1, 5]"
-                )
+        check_columns(self.corpus, self.columns, COLUMNS)
+        check_ranges(self.corpus, self.ranges)
 
     def scale(self, dimension: str) -> Scale:
         """The range that `ranges` declares, else [0, 1]."""
-        low, high = self.ranges.get(dimension, (0.0, 1.0))
-        return Scale(min(low, high), max(low, high), reversed=low > high)
+        return scale_of(self.ranges.get(dimension, (0.0, 1.0)))
 
     def own_root(self) -> Path | None:
         """The table's folder."""
