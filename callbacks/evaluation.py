@@ -13,7 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from callbacks.metrics import ConcordanceCorrelation, ConfusionMatrix, accuracy, recall, uar
+from callbacks.metrics import (
+    ConcordanceCorrelation,
+    ConfusionMatrix,
+    accuracy,
+    concordance,
+    confusion_matrix,
+    moments,
+    recall,
+    uar,
+)
+from datamodules.corpora.base import Scale
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 
@@ -80,14 +90,22 @@ class Evaluation(pl.Callback):
     Args:
         classes: Names of the emotion classes in the order of their indices; empty without that head.
         collect: Keep the predictions of the pass too, for the final passes: memory grows with the utterances.
+        scales: Corpora in the order of their indices, each with the scales of its dimensions; with these and
+            ``collect``, each corpus is scored by itself too.
 
     Attributes:
         predictions: Of the last pass with ``collect``, by split: "dev" and "test".
     """
 
-    def __init__(self, classes: Sequence[str], collect: bool = False) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        collect: bool = False,
+        scales: Mapping[str, Mapping[str, Scale]] | None = None,
+    ) -> None:
         self.classes = list(classes)
         self.collect = collect
+        self.scales = scales or {}
         self.predictions: dict[str, Predictions] = {}
         self._scores: dict[str, dict[str, Any]] = {}
         self._confusion = ConfusionMatrix(len(self.classes))
@@ -103,7 +121,7 @@ class Evaluation(pl.Callback):
         Returns:
             ``uar``, ``accuracy``, ``recall`` (class -> recall, None for a class without utterances), ``confusion`` (K
             lists of K counts, rows are the truth) and ``ccc`` (dimension -> coefficient, None without truths); only
-            what there are a head and labels for.
+            what there are a head and labels for. Of a pass with predictions also ``corpora``, see ``score_by_corpus``.
 
         Raises:
             KeyError: That split was not evaluated.
@@ -183,6 +201,62 @@ class Evaluation(pl.Callback):
         if self.collect:
             self.predictions[split] = _pool(self._outputs)
             self._outputs = []
+            if self.scales:
+                self._scores[split]["corpora"] = score_by_corpus(self.predictions[split], self.classes, self.scales)
+
+
+def score_by_corpus(
+    predictions: Predictions, classes: Sequence[str], scales: Mapping[str, Mapping[str, Scale]]
+) -> dict[str, Any]:
+    """Score the utterances of each corpus by themselves, dimensions also in the corpus's own units.
+
+    Within one corpus both units give the same CCC, which no change of scale moves; where corpora of different scales
+    are pooled, only the common scale gives a CCC at all.
+
+    Args:
+        predictions: Of one pass.
+        classes: Names of the emotion classes in the order of their indices.
+        scales: Corpora in the order of their indices, each with the scale of every dimension.
+
+    Returns:
+        For each corpus that has utterances ``utterances``, the scores as of ``Evaluation.scores``, and ``own_units``:
+        of each rated dimension ``low``, ``high`` and ``reversed`` of its scale, and in its units ``ccc`` and ``rmse``.
+    """
+    scores: dict[str, Any] = {}
+    for index, (corpus, of_corpus) in enumerate(scales.items()):
+        here = predictions.corpus == index
+        if not here.any():
+            continue
+        confusion = concordances = None
+        own_units: dict[str, Any] = {}
+        if predictions.probabilities is not None:
+            predicted = torch.from_numpy(predictions.probabilities[here].argmax(axis=1))
+            confusion = confusion_matrix(predicted, torch.from_numpy(predictions.emotion_truth[here]), len(classes))
+        if predictions.dimensions is not None:
+            truth, predicted_units = predictions.dimensions_truth[here], predictions.dimensions[here]
+            concordances = concordance(moments(torch.from_numpy(predicted_units), torch.from_numpy(truth)))
+            for column, name in enumerate(DIMENSIONS):
+                known = np.isfinite(truth[:, column])
+                if known.any():
+                    own_units[name] = _in_own_units(
+                        truth[known, column], predicted_units[known, column], of_corpus[name]
+                    )
+        scores[corpus] = {"utterances": int(here.sum()), **_scores(classes, confusion, concordances)}
+        if own_units:
+            scores[corpus]["own_units"] = own_units
+    return scores
+
+
+def _in_own_units(truth: NDArray[np.float32], prediction: NDArray[np.float32], scale: Scale) -> dict[str, Any]:
+    own_truth, own_prediction = (scale.from_unit(values.astype(np.float64)) for values in (truth, prediction))
+    columns = (torch.from_numpy(values)[:, None] for values in (own_prediction, own_truth))
+    return {
+        "low": scale.low,
+        "high": scale.high,
+        "reversed": scale.reversed,
+        "ccc": concordance(moments(*columns)).item(),
+        "rmse": float(np.sqrt(np.mean((own_prediction - own_truth) ** 2))),
+    }
 
 
 def write_predictions(path: Path, predictions: Predictions, lookup: Lookup, classes: Sequence[str]) -> None:

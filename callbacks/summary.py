@@ -61,7 +61,22 @@ def _scores(results: Mapping[str, Any]) -> Table:
             table.add_section()
         for name in names:
             row(f"{label}, {name}", group, name)
+    corpora = dict.fromkeys(name for split in splits for name in results[split].get("corpora", {}))
+    for corpus in corpora:
+        table.add_section()
+        if len(corpora) > 1:
+            row(f"UAR, {corpus}", "corpora", corpus, "uar")
+        units = {name: unit for split in splits for name, unit in _own_units(results[split], corpus).items()}
+        for name, unit in units.items():
+            scale = f"{corpus}: {unit['low']:g} to {unit['high']:g}"
+            for score, label in (("ccc", "CCC"), ("rmse", "RMSE")):
+                row(f"{label}, {name} ({scale})", "corpora", corpus, "own_units", name, score)
     return table
+
+
+def _own_units(scores: Mapping[str, Any], corpus: str) -> Mapping[str, Any]:
+    units: Mapping[str, Any] = scores.get("corpora", {}).get(corpus, {}).get("own_units", {})
+    return units
 
 
 def _table(*columns: str) -> Table:

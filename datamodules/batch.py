@@ -20,7 +20,8 @@ class Batch:
         row: Row in the data module's table of utterances, (batch,), int64; -1 marks a pad.
         part: ``LABELLED``, ``SPEAKER`` or ``UNLABELLED``, (batch,), int64; labelled rows come first.
         targets: ``emotion``, ``speaker``, ``gender``, ``corpus`` (batch,), int64, -1 where missing, indices into
-            ``Labels``; ``dimensions`` (batch, 3), float32 in [0, 1], in the order of ``DIMENSIONS``, NaN where missing.
+            ``Labels``; ``dimensions`` (batch, 3), float32 in [0, 1], in the order of ``DIMENSIONS``, NaN where missing;
+            with soft labels ``votes`` (batch, classes), float32, the raters' votes as shares, NaN where missing.
         faults: Files that could not be read while the batch was made, and why.
     """
 
@@ -49,9 +50,11 @@ class Labels:
         emotion_counts: Training utterances of each class, in the same order.
         speakers: Number of speakers in the training data, auxiliary corpora included.
         corpora: Names of the corpora, in the order of their indices.
+        soft: Whether batches hold ``votes``, and emotion is to be learnt from them.
     """
 
     emotions: tuple[str, ...]
     emotion_counts: tuple[int, ...]
     speakers: int
     corpora: tuple[str, ...]
+    soft: bool = False

@@ -44,10 +44,14 @@ class Collection:
         """A numeric column at ``rows``; NaN where missing."""
         return self._gather(rows, lambda manifest, local: manifest.column(name)[local].astype(np.float64))
 
-    def class_codes(self, classes: Mapping[str, Sequence[str]], rows: Integers) -> Integers:
+    def class_codes(self, classes: Mapping[str, Sequence[str]], rows: Integers, agreeing_raters: int = 0) -> Integers:
         """Index of each utterance's class in a class map (see ``Manifest.class_codes``), -1 where it has none."""
-        codes = self._gather(rows, lambda manifest, local: manifest.class_codes(classes)[local])
+        codes = self._gather(rows, lambda manifest, local: manifest.class_codes(classes, agreeing_raters)[local])
         return codes.astype(np.int64)
+
+    def vote_shares(self, classes: Mapping[str, Sequence[str]], rows: Integers) -> NDArray[np.float64]:
+        """The raters' votes for each class (rows, classes); see ``Manifest.vote_shares``."""
+        return self._gather(rows, lambda manifest, local: manifest.vote_shares(classes)[local], len(classes))
 
     def strings(self, name: str, rows: Integers) -> tuple[NDArray[np.int32], list[str]]:
         """A column of strings at ``rows`` as codes, -1 where missing, and their values, sorted."""
@@ -79,8 +83,8 @@ class Collection:
             for name, key in (("id", "path"), ("speaker", "speaker"), ("corpus", "corpus"))
         }
 
-    def _gather(self, rows: Integers, take: Any) -> NDArray[np.float64]:
-        gathered = np.full(len(rows), np.nan)
+    def _gather(self, rows: Integers, take: Any, *shape: int) -> NDArray[np.float64]:
+        gathered = np.full((len(rows), *shape), np.nan)
         for index, manifest in enumerate(self.manifests):
             inside = (rows >= self.first[index]) & (rows < self.first[index + 1])
             if inside.any():

@@ -1,6 +1,7 @@
 """The LightningDataModule: corpora to manifests, splits, pools and loaders."""
 
 import logging
+from collections.abc import Collection as Names
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,14 @@ from datamodules.corpora import CORPORA, MissingCorpusError, all_missing, find_r
 from datamodules.corpora.base import Reader
 from datamodules.dataset import Collate, Pool, SpeechDataset
 from datamodules.errors import InputError
+from datamodules.exclusion import excluded
 from datamodules.guard import SideColumns, guard
+from datamodules.labelling import Labelling, check_votes
 from datamodules.report import check_classes, data_report
 from datamodules.sampler import QuotaBatchSampler, WholeSetSampler
 from datamodules.settings import CorpusSettings, DataSettings
 from datamodules.splits import CorpusColumns, Split, SplitSettings, make_split
-from datamodules.vocabulary import DIMENSIONS, GENDERS
+from datamodules.vocabulary import GENDERS
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +60,8 @@ class SpeechDataModule(LightningDataModule):
         split: See ``SplitSettings``.
         sample_rate: Of the speech that batches hold, in Hz.
         seed: Of the order and of the crops.
+        tasks: What the labelled corpora are to teach, "emotion" and "dimensions" among them: an utterance that has
+            neither of those wanted carries no label.
 
     Attributes:
         collection: All utterances of all corpora, after ``setup``.
@@ -66,12 +71,20 @@ class SpeechDataModule(LightningDataModule):
         synthetic: Whether any labelled corpus is synthesised.
     """
 
-    def __init__(self, settings: DataSettings, split: SplitSettings, sample_rate: int, seed: int) -> None:
+    def __init__(
+        self,
+        settings: DataSettings,
+        split: SplitSettings,
+        sample_rate: int,
+        seed: int,
+        tasks: Names[str] = ("emotion", "dimensions"),
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.split_settings = split
         self.sample_rate = sample_rate
         self.seed = seed
+        self.tasks = tasks
         self.faults: list[str] = []
         self._read = 0
         names = [*settings.labelled, *split.test_corpora, *(auxiliary.corpus for auxiliary in settings.auxiliary)]
@@ -85,6 +98,11 @@ class SpeechDataModule(LightningDataModule):
                 raise InputError(
                     f"data.auxiliary: {auxiliary.corpus} has the unknown role {auxiliary.role!r}",
                     f"Choose from: {', '.join(ROLES)}.",
+                )
+            if auxiliary.corpus in split.test_corpora:
+                raise InputError(
+                    f"data.auxiliary: {auxiliary.corpus} is tested on (split.test_corpora)",
+                    "Take it out of one of the two.",
                 )
         self.readers = {name: self._reader(name) for name in dict.fromkeys(names)}
         self.synthetic = any(self.readers[name].synthetic for name in (*settings.labelled, *split.test_corpora))
@@ -135,11 +153,19 @@ class SpeechDataModule(LightningDataModule):
             except MissingCorpusError as error:
                 missing.append(error)
         if missing:
-            together = all_missing(missing)
-            if {one.corpus for one in missing} <= {one.corpus for one in self.settings.auxiliary}:
-                together = InputError(together.problem, f"{together.remedy}; or train without: data.auxiliary=[]")
-            raise together
+            raise self._explained(missing)
         return roots
+
+    def _explained(self, missing: list[MissingCorpusError]) -> InputError:
+        """One error for all that is missing, and which of it could be done without."""
+        together = all_missing(missing)
+        names = {error.corpus for error in missing} - {*self.settings.labelled, *self.split_settings.test_corpora}
+        if not names:
+            return together
+        left = [one for one in self.settings.auxiliary if one.corpus not in names]
+        entries = ", ".join(f"{{corpus: {one.corpus}, role: {one.role}, quota: {one.quota}}}" for one in left)
+        without = f"{', '.join(sorted(names))} is auxiliary speech; to train without it: data.auxiliary=[{entries}]"
+        return InputError(together.problem, f"{together.remedy};\n  {without}")
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the manifests, splits, checks that no side leaks into another, and makes indices of labels.
@@ -155,12 +181,20 @@ class SpeechDataModule(LightningDataModule):
         labelled = [*settings.labelled, *self.split_settings.test_corpora]
         manifests = [self.collection.manifests[self.collection.corpora.index(name)] for name in labelled]
         check_classes(settings.classes, manifests)
+        check_votes(manifests, settings.soft_labels, settings.agreeing_raters)
+        self.labelling = Labelling(
+            self.collection, settings.classes, settings.agreeing_raters, rated="dimensions" in self.tasks
+        )
+        rows, left_out = self._included()
 
-        usable = {name: self._usable(self.collection.rows(name)) for name in labelled}
+        usable = {name: self.labelling.labelled(rows[name]) for name in labelled}
         self.split: Split = make_split(
             [self._columns(name, rows) for name, rows in usable.items()], self.split_settings
         )
-        auxiliary = [self.collection.rows(one.corpus) for one in settings.auxiliary]
+        # A labelled corpus brings what is left of its training speakers.
+        for name in {one.corpus for one in settings.auxiliary} & set(labelled):
+            rows[name] = self._unlabelled(name, np.setdiff1d(rows[name], usable[name]))
+        auxiliary = [rows[one.corpus] for one in settings.auxiliary]
         guard(
             {
                 "train": self._side(np.concatenate([self.split.train, *auxiliary])),
@@ -169,12 +203,47 @@ class SpeechDataModule(LightningDataModule):
             }
         )
         self._make_pools(auxiliary)
-        self.report = data_report(self.collection.manifests, settings.classes) | {"split": self.split.report}
+        self.report = data_report(self.collection.manifests, settings.classes, settings.agreeing_raters)
+        self.report |= {
+            "split": self.split.report,
+            "excluded_speakers": left_out,
+            "auxiliary": [
+                {"corpus": one.corpus, "role": one.role, "utterances": len(pool), "quota": one.quota}
+                for one, pool in zip(settings.auxiliary, self.pools[1:], strict=True)
+            ],
+        }
 
-    def _usable(self, rows: Integers) -> Integers:
-        """Rows with a class of the experiment or a rated dimension."""
-        rated = np.isfinite(self._dimensions(rows)).any(axis=1)
-        return rows[(self._emotion(rows) >= 0) | rated]
+    def _included(self) -> tuple[dict[str, Integers], dict[str, Any]]:
+        """The utterances of each corpus without excluded speakers, and a report of these."""
+        rows, report = {}, {}
+        for corpus in self.collection.corpora:
+            rows[corpus] = self.collection.rows(corpus)
+            entries = self._settings(corpus).exclude_speakers
+            if entries:
+                codes, speakers = self.collection.strings("speaker", rows[corpus])
+                found = excluded(corpus, entries, speakers)
+                out = np.isin(codes, np.flatnonzero(np.isin(speakers, found)))
+                report[corpus] = {"speakers": found, "utterances": int(out.sum())}
+                rows[corpus] = rows[corpus][~out]
+        return rows, report
+
+    def _unlabelled(self, corpus: str, rows: Integers) -> Integers:
+        """Those rows of a labelled corpus, none of them labelled, that are known to be of no speaker held out."""
+        held_out = np.concatenate([self.split.development, self.split.test])
+        _, heard = self.collection.strings("speaker", held_out)
+        codes, speakers = self.collection.strings("speaker", rows)
+        free = [speaker not in heard for speaker in speakers]
+        keep = np.array([*free, self.split_settings.unknown_speakers == "train"])[codes]  # the last: of an unknown one
+        if self.split_settings.protocol == "corpus":
+            sides, words = self.collection.strings("split", rows)
+            keep &= np.array([*(word == "train" for word in words), False])[sides]
+        if not keep.any():
+            raise InputError(
+                f"data.auxiliary: {corpus} is labelled, and its training speakers have no utterance without a label",
+                "Take it out of data.auxiliary.",
+            )
+        kept: Integers = rows[keep]
+        return kept
 
     def _columns(self, corpus: str, rows: Integers) -> CorpusColumns:
         strings = partial(self.collection.strings, rows=rows)
@@ -191,12 +260,6 @@ class SpeechDataModule(LightningDataModule):
 
     def _path(self, rows: Integers, index: int) -> str:
         return str(self.collection.row(int(rows[index]))["file"])
-
-    def _emotion(self, rows: Integers) -> Integers:
-        return self.collection.class_codes(self.settings.classes, rows)
-
-    def _dimensions(self, rows: Integers) -> NDArray[np.float32]:
-        return np.stack([self.collection.numbers(name, rows) for name in DIMENSIONS], axis=1).astype(np.float32)
 
     def _make_pools(self, auxiliary: list[Integers]) -> None:
         with_speaker = [
@@ -222,6 +285,7 @@ class SpeechDataModule(LightningDataModule):
             emotion_counts=tuple(counts.tolist()),
             speakers=len(speakers),
             corpora=tuple(self.collection.corpora),
+            soft=self.settings.soft_labels,
         )
         absent = [name for name, count in zip(self.labels.emotions, counts, strict=True) if count == 0]
         if absent:
@@ -236,8 +300,10 @@ class SpeechDataModule(LightningDataModule):
             targets["speaker"] = self._indices("speaker", rows, speakers)
             targets["gender"] = self._indices("gender", rows, list(GENDERS))
         if part == LABELLED:
-            targets["emotion"] = self._emotion(rows)
-            targets["dimensions"] = self._dimensions(rows)
+            targets["emotion"] = self.labelling.emotion(rows)
+            targets["dimensions"] = self.labelling.dimensions(rows)
+            if self.settings.soft_labels:
+                targets["votes"] = self.labelling.votes(rows)
         return Pool(rows, part, targets)
 
     def _indices(self, column: str, rows: Integers, vocabulary: list[str]) -> NDArray[np.int64]:

@@ -56,15 +56,6 @@ class Item:
     fault: str | None = None
 
 
-MISSING: dict[str, NDArray[Any]] = {
-    "emotion": np.array(-1),
-    "dimensions": np.full(3, np.nan, dtype=np.float32),
-    "speaker": np.array(-1),
-    "gender": np.array(-1),
-    "corpus": np.array(-1),
-}
-
-
 class BadAudioError(Exception):
     """A file cannot be read or holds no speech."""
 
@@ -121,6 +112,8 @@ class SpeechDataset(Dataset[Item]):
         self.pools = pools
         self.sample_rate = sample_rate
         self.crop_s = crop_s
+        every = {name: values for pool in pools for name, values in pool.targets.items()}
+        self.missing = {name: _missing(values) for name, values in every.items()}
 
     def __len__(self) -> int:
         return sum(len(pool) for pool in self.pools)
@@ -153,7 +146,7 @@ class SpeechDataset(Dataset[Item]):
             return self._pad(pool, str(error))
 
     def _pad(self, pool: Pool, fault: str | None) -> Item:
-        return Item(np.zeros(self.sample_rate // 10, dtype=np.float32), -1, pool.part, MISSING, fault)
+        return Item(np.zeros(self.sample_rate // 10, dtype=np.float32), -1, pool.part, self.missing, fault)
 
     def _read(self, pool: Pool, position: int, crop: np.random.Generator | None) -> Floats:
         row = self.collection.row(int(pool.rows[position]))
@@ -165,9 +158,14 @@ class SpeechDataset(Dataset[Item]):
 
     def _item(self, pool: Pool, position: int, waveform: Floats, fault: str | None) -> Item:
         targets = {
-            name: pool.targets[name][position] if name in pool.targets else none for name, none in MISSING.items()
+            name: pool.targets[name][position] if name in pool.targets else none for name, none in self.missing.items()
         }
         return Item(waveform, int(pool.rows[position]), pool.part, targets, fault)
+
+
+def _missing(values: NDArray[Any]) -> NDArray[Any]:
+    """What a label (utterances, ...) is where it is missing."""
+    return np.full(values.shape[1:], np.nan if values.dtype.kind == "f" else -1, dtype=values.dtype)
 
 
 class Collate:
@@ -194,7 +192,7 @@ class Collate:
             length=length,
             row=torch.tensor([item.row for item in items]),
             part=torch.tensor([item.part for item in items]),
-            targets={name: self._stack([item.targets[name] for item in items]) for name in MISSING},
+            targets={name: self._stack([item.targets[name] for item in items]) for name in items[0].targets},
             faults=[item.fault for item in items if item.fault],
         )
 

@@ -72,17 +72,21 @@ def _label_pairs(manifest: Manifest) -> dict[tuple[str | None, str | None], NDAr
     return dict(zip(names, rows, strict=False))
 
 
-def data_report(manifests: Sequence[Manifest], classes: ClassMap | None = None) -> dict[str, Any]:
+def data_report(
+    manifests: Sequence[Manifest], classes: ClassMap | None = None, agreeing_raters: int = 0
+) -> dict[str, Any]:
     """Describes corpora in values that JSON can hold.
 
     Args:
         manifests: The corpora.
         classes: The experiment's class map, if it has one.
+        agreeing_raters: How many raters must have named an utterance's emotion.
 
     Returns:
         `corpora`: for each its facts and `hours`, `speech_hours` (without leading and trailing silence), `utterances`,
         `speakers` by gender, `labels` (own label, common emotion, class and utterances of each), `classes` (utterances
-        of each), `left_out` (utterances with an emotion that the map leaves out, by own label), `dimensions`
+        of each), `left_out` (utterances with a label that the map leaves out, by own label), `disputed` (utterances
+        whose emotion fewer raters named than must agree), `voted` (utterances with raters' votes), `dimensions`
         (utterances, mean, deviation and range on [0, 1], the `original` ones, the declared `scale`) and `faults` (how
         many, their share, by kind with the first paths).
         `duplicates`: groups of utterances with exactly the same content, over all corpora whose content is hashed;
@@ -91,17 +95,18 @@ def data_report(manifests: Sequence[Manifest], classes: ClassMap | None = None) 
         `classes`: the map.
     """
     return {
-        "corpora": {manifest.corpus: _corpus(manifest, classes) for manifest in manifests},
+        "corpora": {manifest.corpus: _corpus(manifest, classes, agreeing_raters) for manifest in manifests},
         "duplicates": _duplicates(manifests),
         "classes": {name: list(entries) for name, entries in classes.items()} if classes else None,
     }
 
 
-def _corpus(manifest: Manifest, classes: ClassMap | None) -> dict[str, Any]:
+def _corpus(manifest: Manifest, classes: ClassMap | None, agreeing_raters: int) -> dict[str, Any]:
     duration = manifest.column("duration")
     rates, counts = np.unique(manifest.column("sample_rate"), return_counts=True)
     report = {
         "reader": manifest.facts["reader"],
+        "options": manifest.facts["options"],
         "licence": manifest.facts["licence"],
         "language": manifest.facts["language"],
         "labelled": manifest.labelled,
@@ -119,7 +124,7 @@ def _corpus(manifest: Manifest, classes: ClassMap | None) -> dict[str, Any]:
     }
     if not len(manifest):
         report["seconds"] = None
-    return report | _classes(manifest, classes)
+    return report | _classes(manifest, classes, agreeing_raters)
 
 
 def _speakers(manifest: Manifest) -> dict[str, int]:
@@ -132,7 +137,7 @@ def _speakers(manifest: Manifest) -> dict[str, int]:
     return report | {"total": len(np.unique(speakers[known])), "utterances_without": int((~known).sum())}
 
 
-def _classes(manifest: Manifest, classes: ClassMap | None) -> dict[str, Any]:
+def _classes(manifest: Manifest, classes: ClassMap | None, agreeing_raters: int) -> dict[str, Any]:
     names = [*(classes or {}), None]
     codes = manifest.class_codes(classes or {})
     labels = []
@@ -150,11 +155,14 @@ def _classes(manifest: Manifest, classes: ClassMap | None) -> dict[str, Any]:
     report: dict[str, Any] = {
         "labels": labels,
         "without_label": len(manifest) - sum(one["utterances"] for one in labels),
+        "voted": len(manifest) - manifest.arrow("votes").null_count,
     }
     if classes:
-        counts = np.bincount(codes[codes >= 0], minlength=len(classes))
+        agreed = manifest.class_codes(classes, agreeing_raters)
+        counts = np.bincount(agreed[agreed >= 0], minlength=len(classes))
         report["classes"] = {name: int(count) for name, count in zip(classes, counts, strict=True)}
         report["left_out"] = left_out
+        report["disputed"] = int((codes >= 0).sum() - counts.sum())
     return report
 
 
@@ -247,6 +255,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
             corpus["faults"]["count"],
             corpus["licence"],
         )
+    options = [f"{name}: {_options(corpus['options'])}" for name, corpus in corpora.items() if corpus["options"]]
+    table.caption = Text("\n".join(options))
     console.print(table)
 
     table = _table("Emotions", "corpus", "own label", "emotion", "class", "utterances", numbers=(4,))
@@ -258,10 +268,11 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
             _row(table, name, None, None, "no emotion", corpus["without_label"])
     _print(table, console)
 
-    table = _table("Classes", "corpus", *(report["classes"] or ()), "left out")
+    table = _table("Classes", "corpus", *(report["classes"] or ()), "all", "left out", "disputed")
     for name, corpus in corpora.items():
         if report["classes"] and corpus["labels"]:
-            _row(table, name, *corpus["classes"].values(), sum(corpus["left_out"].values()))
+            counts, left_out = corpus["classes"].values(), sum(corpus["left_out"].values())
+            _row(table, name, *counts, sum(counts), left_out, corpus["disputed"])
     _print(table, console)
 
     columns = ("corpus", "dimension", "utterances", "mean", "deviation", "range", "own scale", "own mean")
@@ -289,6 +300,11 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
             _row(table, name, kind, one["count"], f"{example['path']} ({example['reason']})")
     _print(table, console)
 
+    table = _table("Excluded speakers", "corpus", "speakers", "utterances")
+    for name, one in report.get("excluded_speakers", {}).items():
+        _row(table, name, len(one["speakers"]), one["utterances"])
+    _print(table, console)
+
     if split := report.get("split"):
         table = _table("Sides, which share no speaker", "side", "utterances", "f", "m", "speakers", numbers=(1, 2, 3))
         for side in SIDES:
@@ -297,6 +313,11 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
             _row(table, side, one["utterances"], one["female"], one["male"], ", ".join(shown))
         table.caption = f"{split['protocol']}, fold {split['fold']} of {split['folds']}"
         _print(table, console)
+
+    table = _table("Auxiliary speech, to train on", "corpus", "role", "utterances", "in each batch", numbers=(2, 3))
+    for one in report.get("auxiliary", ()):
+        _row(table, *(one[key] for key in ("corpus", "role", "utterances", "quota")))
+    _print(table, console)
 
     table = _table("Exact duplicates (kept)", "utterances", "speakers", "labels", "paths", numbers=(0,))
     for group in report["duplicates"]["first"]:
@@ -311,6 +332,11 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     if hidden:
         table.caption = f"and {hidden} more groups"
     _print(table, console)
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    shown = {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in options.items()}
+    return "; ".join(f"{name} = {value}" for name, value in shown.items())
 
 
 def _table(title: str, *columns: str, numbers: Sequence[int] | None = None) -> Table:

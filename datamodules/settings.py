@@ -12,11 +12,14 @@ class CorpusSettings:
         root: Its folder; none means that it is looked for in the environment and under ``data.root``.
         reader: Its reader where that has another name: ``table`` or ``folder`` for a corpus of the user's own.
         options: Arguments of its reader.
+        exclude_speakers: Speakers who are left out entirely, for example because they also speak in another corpus:
+            ids as the corpus gives them, or ``@file`` for a text file with one id a line (``#`` begins a comment).
     """
 
     root: str | None = None
     reader: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    exclude_speakers: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -24,7 +27,8 @@ class AuxiliarySettings:
     """A corpus that brings speech but no emotion.
 
     Attributes:
-        corpus: Its name.
+        corpus: Its name. One of the labelled corpora brings those utterances of its training speakers that carry no
+            label of the experiment, such as turns on whose emotion the raters did not agree.
         role: ``speaker`` (speaker and gender labels are used where they are known) or ``unlabelled`` (none is).
         quota: Utterances in each global batch.
         hash_content: Decodes every file once when the manifest is built, to check it and to find recordings that also
@@ -48,6 +52,10 @@ class DataSettings:
         labelled: Corpora with emotion labels; they are split into training, development and test.
         auxiliary: Corpora of other speech, for training only.
         classes: Emotion classes, each with the common emotion names that it takes in; empty for dimensions only.
+        soft_labels: The emotion head learns the raters' votes for each class instead of their consensus, where the
+            corpus has votes; evaluation is by consensus in any case.
+        agreeing_raters: An utterance has its class only if so many raters named its emotion, on all sides of the split;
+            0 takes every consensus.
         quota: Labelled utterances in each global batch.
         steps: Batches of an epoch; 0 means that each labelled utterance comes once.
         crop_s: Length of training crops in seconds.
@@ -63,6 +71,8 @@ class DataSettings:
     labelled: list[str] = field(default_factory=list)
     auxiliary: list[AuxiliarySettings] = field(default_factory=list)
     classes: dict[str, list[str]] = field(default_factory=dict)
+    soft_labels: bool = False
+    agreeing_raters: int = 0
     quota: int = 32
     steps: int = 0
     crop_s: float = 2.5

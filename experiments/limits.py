@@ -12,6 +12,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.quota": (1, _ANY),
     "data.auxiliary.*.quota": (1, _ANY),
     "data.steps": (0, _ANY),
+    "data.agreeing_raters": (0, _ANY),
     "data.crop_s": (0.1, _ANY),
     "data.evaluation_batch": (1, _ANY),
     "data.workers": (0, _ANY),

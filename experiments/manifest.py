@@ -1,5 +1,6 @@
 """Reads and checks the corpora of an experiment without training."""
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -16,10 +17,13 @@ def manifest(config: Config) -> Path:
     Returns:
         The file that the report was saved in.
     """
-    data = SpeechDataModule(config.data, config.split, config.model.features.sample_rate, config.seed)
+    data = SpeechDataModule(
+        config.data, config.split, config.model.features.sample_rate, config.seed, config.model.tasks
+    )
     data.prepare_data()
     data.setup()
-    print_report(data.report, Console())
+    # In a file or a pipe rich would take 80 columns, and break most words of the tables.
+    print_report(data.report, Console(width=None if sys.stdout.isatty() else 120))
     path = Path(config.output) / config.experiment / "data_report.json"
     make_folder(path.parent, new=False)
     write_json(path, data.report)

@@ -148,7 +148,8 @@ def score(
         raise InputError(
             f"the checkpoint does not fit the model: {error}", "Give no settings of the model: the run knows its own."
         ) from error
-    evaluation = Evaluation(data.labels.emotions, collect=True)
+    scales = {one.corpus: {name: one.scale(name) for name in DIMENSIONS} for one in data.collection.manifests}
+    evaluation = Evaluation(data.labels.emotions, collect=True, scales=scales)
     # Not the trainer that trained: its last average of the weights would take the place of the checkpoint's.
     trainer = make_trainer(config, [evaluation])
     trainer.validate(module, datamodule=data, verbose=False)
@@ -158,7 +159,9 @@ def score(
 
 def make_data(config: Config) -> SpeechDataModule:
     """The data of a configuration, split and checked."""
-    data = SpeechDataModule(config.data, config.split, config.model.features.sample_rate, config.seed)
+    data = SpeechDataModule(
+        config.data, config.split, config.model.features.sample_rate, config.seed, config.model.tasks
+    )
     data.prepare_data()
     data.setup()
     return data
@@ -230,7 +233,7 @@ def _prepare_machine(settings: TrainerSettings) -> None:
 
 def _check_monitor(monitor: str, module: AdversarialAutoencoder, data: SpeechDataModule) -> None:
     """Checks that the score that chooses the epoch will be there, before the first epoch and not after it."""
-    predicted = {head.task.target for head in module.heads.values() if isinstance(head, Head) and head.task.predict}
+    predicted = {head.task.prediction for head in module.heads.values() if isinstance(head, Head) and head.task.predict}
     emotion, dimensions = (data.development_pool.targets[name] for name in ("emotion", "dimensions"))
     there = []
     if "emotion" in predicted and (emotion >= 0).any():

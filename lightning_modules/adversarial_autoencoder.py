@@ -302,9 +302,9 @@ class AdversarialAutoencoder(LightningModule):
         results = {"code": windows.average(code)}
         for _, head in self._heads():
             # Two heads may share a task: the first that is meant to succeed speaks for it.
-            if head.task.predict and not head.settings.adversarial and head.task.target not in results:
-                outputs = head(self.read(code, head))
-                results[head.task.target] = windows.average(head.task.predict(outputs))
+            task = head.task
+            if task.predict and not head.settings.adversarial and task.prediction not in results:
+                results[task.prediction] = windows.average(task.predict(head(self.read(code, head))))
         return results
 
     @torch.no_grad()

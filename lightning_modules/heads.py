@@ -27,6 +27,7 @@ class Task:
         outputs: Number of outputs.
         loss: From outputs (batch, outputs) and targets to a scalar.
         predict: From outputs to what is reported; none for tasks that are not evaluated.
+        prediction: Name under which it is reported.
         cosine: The outputs are cosines to class vectors, not products with weights.
     """
 
@@ -34,6 +35,7 @@ class Task:
     outputs: int
     loss: Callable[[Tensor, Tensor], Tensor]
     predict: Callable[[Tensor], Tensor] | None = None
+    prediction: str = ""
     cosine: bool = False
 
 
@@ -58,17 +60,24 @@ def emotion(labels: Labels, settings: HeadSettings) -> Task:
         counts = torch.tensor(labels.emotion_counts, dtype=torch.float32).clamp(min=1)
         weight = counts.sum() / (len(counts) * counts)
     return Task(
-        target="emotion",
+        target="votes" if labels.soft else "emotion",
         outputs=len(labels.emotions),
         loss=partial(_weighted_cross_entropy, weight=weight, label_smoothing=settings.label_smoothing),
         predict=partial(torch.softmax, dim=1),
+        prediction="emotion",
     )
 
 
 @task("dimensions")
 def dimensions(labels: Labels, settings: HeadSettings) -> Task:
     """Activation, valence and dominance on [0, 1], all three at once; predicts values (batch, 3)."""
-    return Task(target="dimensions", outputs=len(DIMENSIONS), loss=concordance_loss, predict=lambda outputs: outputs)
+    return Task(
+        target="dimensions",
+        outputs=len(DIMENSIONS),
+        loss=concordance_loss,
+        predict=lambda outputs: outputs,
+        prediction="dimensions",
+    )
 
 
 @task("speaker")

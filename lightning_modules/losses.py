@@ -16,14 +16,15 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None, 
 
     Args:
         logits: (batch, classes).
-        target: (batch,), int64, -1 where missing.
+        target: Class of each utterance, (batch,), int64, -1 where missing; or the share of each class,
+            (batch, classes), float, NaN where missing.
         weight: Weight of each class, (classes,).
         label_smoothing: Share of the target that is spread over all classes.
 
     Returns:
         A scalar, at least 0.
     """
-    known = target >= 0
+    known = target >= 0 if target.dim() == 1 else ~target.isnan().any(dim=1)
     if not known.any():
         return 0.0 * logits.sum()
     return F.cross_entropy(logits[known].float(), target[known], weight, label_smoothing=label_smoothing)

@@ -186,3 +186,8 @@ class ModelSettings:
     heads: dict[str, HeadSettings] = field(default_factory=dict)
     window_s: float = 6.0
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+
+    @property
+    def tasks(self) -> set[str]:
+        """Names of the tasks that there are heads for."""
+        return {head.task or name for name, head in self.heads.items() if head.weight > 0}

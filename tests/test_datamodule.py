@@ -269,9 +269,11 @@ def test_an_auxiliary_corpus_with_a_test_recording_is_stopped(tmp_path: Path, ca
     make(corpora, cache, replace(SPLIT, fold=1), auxiliary=[], corpora=corpus)
 
 
-def test_a_labelled_corpus_as_auxiliary_one_is_stopped(corpora: Path, cache: Path) -> None:
-    with pytest.raises(InputError, match="ravdess/01"):
-        make(corpora, cache, auxiliary=[AuxiliarySettings("ravdess", "unlabelled", 2)])
+def test_a_corpus_that_is_tested_on_cannot_be_auxiliary(corpora: Path, cache: Path) -> None:
+    fakes.nemo(corpora / "nemo", speakers=3, rate=16_000)
+    cross = SplitSettings(protocol="cross_corpus", test_corpora=["nemo"])
+    with pytest.raises(InputError, match="nemo is tested on"):
+        make(corpora, cache, cross, auxiliary=[AuxiliarySettings("nemo", "unlabelled", 2)])
 
 
 # Statistics

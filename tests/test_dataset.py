@@ -8,7 +8,7 @@ import torch
 
 from datamodules.batch import LABELLED, UNLABELLED
 from datamodules.collection import Collection
-from datamodules.dataset import MISSING, BadAudioError, Collate, Item, Pool, SpeechDataset, read_speech
+from datamodules.dataset import BadAudioError, Collate, Item, Pool, SpeechDataset, read_speech
 from datamodules.sampler import Draw
 from tests import fakes
 
@@ -34,8 +34,8 @@ def dataset(
     files: Sequence[Path], seconds: float = 2.0, crop_s: float = 0.5, rows: Sequence[int] = ()
 ) -> SpeechDataset:
     collection = cast(Collection, Files(files, [seconds] * len(files)))
-    chosen = np.array(rows or range(len(files)))
-    labelled = Pool(chosen, LABELLED, {"emotion": 10 + chosen, "speaker": 20 + chosen})
+    chosen = np.array(rows or range(len(files)), dtype=np.int64)
+    labelled = Pool(chosen, LABELLED, {"emotion": 10 + chosen, "ratings": np.full((len(chosen), 3), 0.5)})
     return SpeechDataset(collection, [labelled, Pool(chosen[::-1].copy(), UNLABELLED, {})], RATE, crop_s)
 
 
@@ -128,12 +128,11 @@ def test_labels_go_with_their_utterance_and_others_are_missing(ramps: list[Path]
     item = data[Draw(0, 0, 1)]
     assert item.row == 2
     assert item.targets["emotion"] == 12
-    assert item.targets["speaker"] == 22
-    assert item.targets["gender"] == -1
-    assert np.isnan(item.targets["dimensions"]).all()
+    assert item.targets["ratings"].tolist() == [0.5] * 3
     unlabelled = data[Draw(1, 0, 1)]
     assert (unlabelled.row, unlabelled.part) == (1, UNLABELLED)
-    assert all(np.array_equal(unlabelled.targets[name], none, equal_nan=True) for name, none in MISSING.items())
+    assert unlabelled.targets["emotion"] == -1
+    assert np.isnan(unlabelled.targets["ratings"]).tolist() == [True] * 3
 
 
 def test_a_pad_is_marked() -> None:
@@ -179,7 +178,8 @@ def test_an_unreadable_file_with_none_better_after_it_becomes_a_pad(ramps: list[
 
 def item(samples: int, row: int, fault: str | None = None, **targets: Any) -> Item:
     waveform = np.full(samples, row + 1, dtype=np.float32)
-    return Item(waveform, row, LABELLED, MISSING | targets, fault)
+    missing = {"emotion": np.array(-1), "dimensions": np.full(3, np.nan)}
+    return Item(waveform, row, LABELLED, missing | targets, fault)
 
 
 def test_batches_are_padded_with_zeros() -> None:
@@ -206,4 +206,4 @@ def test_targets_have_the_types_of_losses() -> None:
     assert batch.targets["dimensions"].dtype == torch.float32
     assert batch.targets["dimensions"].isnan().tolist() == [[True] * 3, [False] * 3]
     torch.testing.assert_close(batch.targets["dimensions"][1], torch.tensor([0.1, 0.2, 0.3]))
-    assert set(batch.targets) == {"emotion", "dimensions", "speaker", "gender", "corpus"}
+    assert set(batch.targets) == {"emotion", "dimensions"}

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from callbacks.evaluation import Evaluation, Predictions, write_predictions
 from callbacks.figures import read_metrics
+from datamodules.corpora.base import Scale
 from datamodules.errors import InputError
 
 CLASSES = ["anger", "neutral", "sadness", "surprise"]
@@ -312,3 +313,45 @@ def test_written_predictions_of_one_head(tmp_path: Path) -> None:
     header, row = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
     assert header.startswith("id,speaker,corpus,activation_truth,activation_prediction,valence_truth")
     assert row == '"Actor/3, é.wav",demo/03,demo,,0.10000000149011612,,0.5,,1.0'
+
+
+def test_each_corpus_is_scored_by_itself_and_in_its_own_units(tmp_path: Path) -> None:
+    given = outputs()
+    corpus = given["target_corpus"] = (torch.arange(N) % 3 == 0).long() * 2  # nothing of the second corpus
+    scales = {
+        "reversed": dict.fromkeys(DIMENSIONS, Scale(1, 5, reversed=True)),
+        "absent": dict.fromkeys(DIMENSIONS, Scale(0, 1)),
+        "wide": dict.fromkeys(DIMENSIONS, Scale(1, 7)),
+    }
+    evaluation = Evaluation(CLASSES, collect=True, scales=scales)
+    trainer(tmp_path, evaluation).test(Replay(given), verbose=False)
+    scores = evaluation.scores("test")
+    by_corpus = scores["corpora"]
+    assert list(by_corpus) == ["reversed", "wide"]
+    # What 0 and 1 on the common scale are in the corpus's units.
+    for index, name, nothing, everything in ((0, "reversed", 5, 1), (2, "wide", 1, 7)):
+        here = corpus == index
+        of_corpus = by_corpus[name]
+        assert of_corpus["utterances"] == here.sum()
+        known = here & (given["target_emotion"] >= 0)
+        truth, predicted = given["target_emotion"][known].numpy(), given["emotion"][known].argmax(1).numpy()
+        recalls = [np.mean(predicted[truth == emotion] == emotion) for emotion in np.unique(truth)]
+        assert of_corpus["uar"] == pytest.approx(np.mean(recalls))
+        for column, dimension in enumerate(DIMENSIONS):
+            known = here & ~given["target_dimensions"][:, column].isnan()
+            units = [given[key][known, column].double().numpy() for key in ("target_dimensions", "dimensions")]
+            truth, predicted = (nothing + (everything - nothing) * values for values in units)
+            unit = of_corpus["own_units"][dimension]
+            assert unit["rmse"] == pytest.approx(np.sqrt(np.mean((truth - predicted) ** 2)))
+            assert unit["ccc"] == pytest.approx(lin(truth, predicted))
+            assert unit["ccc"] == pytest.approx(of_corpus["ccc"][dimension])
+        low, high = (1, 5) if name == "reversed" else (1, 7)
+        assert (unit["low"], unit["high"], unit["reversed"]) == (low, high, name == "reversed")
+    confusion = np.sum([by_corpus[name]["confusion"] for name in by_corpus], axis=0)
+    assert confusion.tolist() == scores["confusion"]
+    json.dumps(scores, allow_nan=False)
+
+
+def lin(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
+    covariance = np.mean((truth - truth.mean()) * (prediction - prediction.mean()))
+    return float(2 * covariance / (truth.var() + prediction.var() + (truth.mean() - prediction.mean()) ** 2))

@@ -37,6 +37,11 @@ MASKED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]] = {
         normal(8, 3),
         TARGET,
     ),
+    "soft cross-entropy": (
+        lambda x, y: losses.cross_entropy(x, y, None, 0.1),
+        normal(8, 3),
+        torch.where(KNOWN[:, None], normal(8, 3, seed=2).softmax(1), torch.nan),
+    ),
     "margin": (lambda x, y: losses.additive_angular_margin(x, y, 0.2, 15), normal(8, 3).tanh(), TARGET),
     "concordance": (
         losses.concordance_loss,
@@ -55,6 +60,16 @@ def test_missing_labels_are_as_if_the_rows_were_not_there(name: str) -> None:
     assert outputs.grad is not None
     assert (outputs.grad[~KNOWN] == 0).all()
     assert (outputs.grad[KNOWN] != 0).any()
+
+
+def test_soft_labels_are_shares_of_the_classes() -> None:
+    logits = normal(4, 3)
+    shares = torch.tensor([[1, 0, 0], [0.5, 0.25, 0.25], [torch.nan] * 3, [0, 0, 1]])
+    expected = -(numpy(shares) * log_softmax(numpy(logits)))[[0, 1, 3]].sum(1).mean()
+    assert losses.cross_entropy(logits, shares).item() == pytest.approx(expected)
+    certain = losses.cross_entropy(logits, torch.tensor([0, -1, -1, 2]))
+    shares[1] = torch.nan
+    torch.testing.assert_close(losses.cross_entropy(logits, shares), certain)
 
 
 @pytest.mark.parametrize("name", MASKED)

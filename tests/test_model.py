@@ -12,6 +12,7 @@ from datamodules.batch import LABELLED, Batch
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.encoder import Block
 from lightning_modules.features import frame_mask
+from lightning_modules.heads import Head
 from lightning_modules.settings import (
     AdversarySettings,
     AugmentationSettings,
@@ -119,6 +120,26 @@ def test_a_single_task_learns_a_handful_of_utterances(tmp_path: Path) -> None:
 
 
 # Repeatability
+
+
+def test_soft_labels_take_the_place_of_classes(tmp_path: Path) -> None:
+    given = batch()
+    shares = torch.rand(len(given), 4, generator=torch.Generator().manual_seed(5)).softmax(1)
+    shares[given.targets["emotion"] < 0] = torch.nan
+    given.targets["votes"] = shares
+    module = model(**SINGLE)
+    soft = AdversarialAutoencoder(module.settings, replace(LABELS, soft=True), 100, 0)
+    head = soft.heads["emotion"]
+    assert isinstance(head, Head)
+    outputs = torch.randn(len(given), 4, generator=torch.Generator().manual_seed(6))
+    known = given.targets["emotion"] >= 0
+    expected = -(shares * outputs.log_softmax(1))[known].sum(1).mean()
+    torch.testing.assert_close(head.task.loss(outputs, given.targets[head.task.target]), expected)
+    fit(soft, [given], tmp_path)
+    # Evaluation goes by the consensus.
+    scores = soft.eval().score(given)
+    assert torch.equal(scores["target_emotion"], given.targets["emotion"])
+    assert scores["emotion"].shape == (len(given), 4)
 
 
 def test_equal_seeds_give_equal_weights_and_others_do_not(tmp_path: Path) -> None:

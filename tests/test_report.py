@@ -58,6 +58,7 @@ def test_corpora(ravdess: Manifest, nemo: Manifest) -> None:
     assert one["speakers"] == {"female": 1, "male": 2, "unknown": 0, "total": 3, "utterances_without": 0}
     assert one["sample_rates"] == {"48000": 24}
     assert one["faults"] == {"count": 0, "fraction": 0.0, "kinds": {}}
+    assert (one["options"], two["options"]) == ({"song": False}, {})
     assert (one["synthetic"], one["labelled"], one["licence"]) == (False, True, "CC BY-NC-SA 4.0")
     assert report["duplicates"]["groups"] == 0
 
@@ -164,7 +165,7 @@ def test_printed_report(ravdess: Manifest, mine: Manifest, tmp_path: Path) -> No
     print_report(report, Console(file=output, width=160))
     text = output.getvalue()
     for expected in (
-        "Corpora", "ravdess", "CC BY-NC-SA 4.0",
+        "Corpora", "ravdess", "CC BY-NC-SA 4.0", "ravdess: song = False",
         "Emotions", "fearful", "left out", "Wehmut", "no emotion",
         "Classes", "Dimensions", "1 to 5, reversed",
         "Left out because of faults", "part0/0000.wav (empty file)",
