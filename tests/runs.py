@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from experiments.__main__ import main
-from tests import fakes
 
 SMALL = (
     "data.quota=8",
     "data.steps=2",
     "data.evaluation_batch=8",
+    "data.max_bad_fraction=0.1",
     "data.corpora.demo.options={voices: 8, sentences: 1}",
     "data.corpora.demo_speakers.options={voices: 4, sentences: 2}",
     "data.corpora.demo_unlabelled.options={voices: 2, sentences: 4}",
@@ -22,14 +22,6 @@ SMALL = (
     "trainer.accelerator=cpu",
 )
 """Settings that make every experiment small: two steps of a model of a few thousand weights."""
-
-
-def write_corpora(root: Path) -> Path:
-    """Writes every corpus that experiments look for under ``data.root``; the demo makes itself."""
-    fakes.ravdess(root / "ravdess", actors=7, statements=1, rate=16_000)
-    fakes.nemo(root / "nemo", speakers=7, sentences=1, rate=16_000)
-    fakes.librispeech(root / "librispeech")
-    return root
 
 
 def places(root: Path, output: Path) -> list[str]:

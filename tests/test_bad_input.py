@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from experiments.__main__ import INTERRUPTED, main
-from tests import fakes, runs
+from tests import fakes, runs, trees
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = "ravdess_cat"
@@ -23,7 +23,7 @@ FULL = Path("/dev/full")
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs.write_corpora(tmp_path_factory.mktemp("corpora"))
+    return trees.write_all(tmp_path_factory.mktemp("corpora"))
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +106,15 @@ def test_missing_corpora_are_told_together(tmp_path: Path, refused: Callable[...
     settings = [f"data.cache={tmp_path / 'cache'}", f"output={tmp_path / 'runs'}"]
     message = refused("train", "ravdess_to_nemo", f"data.root={tmp_path}", *settings)
     for corpus, folder, address in (
-        ("ravdess", "RAVDESS", "zenodo.org"),
-        ("nemo", "nEMO", "nEMO"),
+        ("ravdess", "ravdess|Audio_Speech_Actors_01-24", "zenodo.org"),
+        ("nemo", "nemo", "nEMO"),
         ("librispeech", "LibriSpeech", "openslr.org"),
     ):
         assert f"{corpus}: looked for {tmp_path}/" in message
         assert f"{tmp_path / folder} (data.root)" in message
         assert address in message
     assert "SER_AAE_DATA" in message
-    assert "data.auxiliary=[]" not in message  # which alone would not help
+    assert message.splitlines()[-1].endswith("librispeech is auxiliary speech; to train without it: data.auxiliary=[]")
     assert "looked for: nowhere" in refused("train", "ravdess_single_task", *settings)
     assert list(tmp_path.iterdir()) == []
 
@@ -275,7 +275,7 @@ def test_a_checkpoint_of_another_model(finished: Path, refused: Callable[..., st
 
 def test_an_evaluation_without_its_corpora(finished: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     message = refused("evaluate", finished, f"data.root={tmp_path}")
-    assert f"{tmp_path / 'ravdess'} (data.root)" in message
+    assert f"{tmp_path / 'ravdess|Audio_Speech_Actors_01-24'} (data.root)" in message
 
 
 def test_ctrl_c_before_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

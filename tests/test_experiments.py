@@ -5,8 +5,9 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from callbacks import evaluation
+from datamodules.vocabulary import DIMENSIONS
 from experiments.__main__ import main
 from experiments.config import experiments, load, load_run
 from experiments.records import PACKAGES, read_checkpoint
 from experiments.run import make_data, make_module, score
-from tests import runs
+from tests import runs, trees
 
 ROOT = Path(__file__).parents[1]
 Rows = list[dict[str, str]]
@@ -28,7 +31,7 @@ Rows = list[dict[str, str]]
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs.write_corpora(tmp_path_factory.mktemp("corpora"))
+    return trees.write_all(tmp_path_factory.mktemp("corpora"))
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +64,8 @@ def test_an_experiment_runs_and_is_scored_again(
     assert main(["evaluate", str(folder)]) == 0
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == f"Identical to {folder / 'results.json'}, to the last digit."
-    assert "UAR" in printed.out
+    assert ("UAR" in printed.out) == ("emotion" in load(experiment).model.tasks)
+    assert ("CCC" in printed.out) == ("dimensions" in load(experiment).model.tasks)
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
 
 
@@ -83,7 +87,14 @@ def check_records(folder: Path, labelled: list[str]) -> None:
         rows = predictions[split]
         assert len({(row["corpus"], row["id"]) for row in rows}) == len(rows) == report["split"][side]["utterances"]
         assert {row["speaker"] for row in rows} == set(report["split"][side]["speakers"])
-        check_scores(results[split], rows, list(config.data.classes))
+        assert ("uar" in results[split]) == ("emotion" in config.model.tasks)
+        if "emotion" in config.model.tasks:
+            check_classes(results[split], rows, list(config.data.classes))
+        assert ("ccc" in results[split]) == ("dimensions" in config.model.tasks)
+        if "dimensions" in config.model.tasks:
+            check_dimensions(results[split], rows, report)
+        by_corpus = results[split]["corpora"]
+        assert {name: one["utterances"] for name, one in by_corpus.items()} == Counter(row["corpus"] for row in rows)
     sides = [set(report["split"][side]["speakers"]) for side in ("train", "development", "test")]
     assert all(sides)
     assert sum(map(len, sides)) == len(set.union(*sides))
@@ -96,8 +107,12 @@ def check_records(folder: Path, labelled: list[str]) -> None:
     assert {"python", "git", "machine"} < set(environment)
 
     metrics = read_csv(folder / "metrics.csv")
-    assert {"epoch", "step", "train/loss", "dev/uar", "dev/accuracy"} < set(metrics[0])
-    assert [float(row["dev/uar"]) for row in metrics if row["dev/uar"]] == [pytest.approx(results["dev"]["uar"])]
+    assert {"epoch", "step", "train/loss"} < set(metrics[0])
+    if "emotion" in config.model.tasks:
+        assert [float(row["dev/uar"]) for row in metrics if row["dev/uar"]] == [pytest.approx(results["dev"]["uar"])]
+    if "dimensions" in config.model.tasks:
+        mean = np.mean(list(results["dev"]["ccc"].values()))
+        assert [float(row["dev/ccc"]) for row in metrics if row["dev/ccc"]] == [pytest.approx(mean)]
     assert all(np.isfinite(float(row["train/loss"])) for row in metrics if row["train/loss"])
 
     for name in ("best", "last"):
@@ -105,7 +120,9 @@ def check_records(folder: Path, labelled: list[str]) -> None:
         assert (checkpoint["epoch"], checkpoint["global_step"]) == (0, 2)
     assert sorted(file.name for file in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
-    expected = {"confusion_dev", "confusion_test", "latent_codes", "learning_curves"}
+    expected = {"latent_codes", "learning_curves"}
+    if "emotion" in config.model.tasks:
+        expected |= {"confusion_dev", "confusion_test"}
     if config.model.decoder.weight > 0:
         expected.add("reconstructions")
     assert {figure.stem for figure in (folder / "figures").iterdir()} == expected
@@ -115,10 +132,12 @@ def check_records(folder: Path, labelled: list[str]) -> None:
         assert pixels.std() > 0.01
 
 
-def check_scores(scores: dict[str, Any], rows: Rows, classes: list[str]) -> None:
-    """Computes the scores again from the predictions."""
+def check_classes(scores: dict[str, Any], rows: Rows, classes: list[str]) -> None:
+    """Computes the scores of classes again from the predictions."""
     hits = defaultdict(list)
     for row in rows:
+        if not row["truth"]:  # it is rated, and of no class
+            continue
         probabilities = [float(row[f"probability_{name}"]) for name in classes]
         assert sum(probabilities) == pytest.approx(1, abs=1e-5)
         assert row["prediction"] == classes[int(np.argmax(probabilities))]
@@ -128,15 +147,31 @@ def check_scores(scores: dict[str, Any], rows: Rows, classes: list[str]) -> None
     assert scores["uar"] == pytest.approx(np.mean(list(recall.values())))
     assert scores["accuracy"] == pytest.approx(np.mean([hit for of_class in hits.values() for hit in of_class]))
     assert [sum(counts) for counts in scores["confusion"]] == [len(hits[name]) for name in classes]
-    rated = "activation_prediction" in rows[0]
-    assert ("ccc" in scores) == rated
-    if rated:
+
+
+def check_dimensions(scores: dict[str, Any], rows: Rows, report: dict[str, Any]) -> None:
+    """Computes the scores of dimensions again from the predictions, on the common scale and in the corpus's units."""
+    (corpus,) = {row["corpus"] for row in rows}
+    for name in DIMENSIONS:
+        known = [row for row in rows if row[f"{name}_truth"]]
         truth, predicted = (
-            np.array([float(row[f"activation_{what}"]) for row in rows]) for what in ("truth", "prediction")
+            np.array([float(row[f"{name}_{what}"]) for row in known]) for what in ("truth", "prediction")
         )
-        covariance = np.cov(truth, predicted, ddof=0)
-        expected = 2 * covariance[0, 1] / (np.trace(covariance) + (truth.mean() - predicted.mean()) ** 2)
-        assert scores["ccc"]["activation"] == pytest.approx(expected, abs=1e-6)
+        assert ((truth >= 0) & (truth <= 1)).all()
+        assert scores["ccc"][name] == pytest.approx(lin(truth, predicted), abs=1e-6)
+        own, scale = (
+            scores["corpora"][corpus]["own_units"][name],
+            report["corpora"][corpus]["dimensions"][name]["scale"],
+        )
+        assert {key: own[key] for key in scale} == scale
+        assert own["ccc"] == pytest.approx(lin(truth, predicted), abs=1e-6)
+        error = np.sqrt(np.mean((truth - predicted) ** 2))
+        assert own["rmse"] == pytest.approx((scale["high"] - scale["low"]) * error)
+
+
+def lin(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    covariance = np.cov(truth, predicted, ddof=0)
+    return float(2 * covariance[0, 1] / (np.trace(covariance) + (truth.mean() - predicted.mean()) ** 2))
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -152,7 +187,7 @@ def read_csv(file: Path) -> Rows:
 def test_the_best_epoch_is_scored_and_not_the_last(
     corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([0.1, 0.9, 0.5, 0.4, 0.3, 0.2])
+    scores = chain([0.1, 0.9, 0.5, 0.4], repeat(0.3))  # of the epochs, and of the final passes
     monkeypatch.setattr(evaluation, "uar", lambda confusion: torch.tensor(next(scores)))
     folder = runs.train("ravdess_cat", corpora, tmp_path, "trainer.epochs=4", "data.auxiliary=[]")
     assert read_json(folder, "results")["best_epoch"] == 1

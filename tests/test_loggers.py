@@ -17,7 +17,7 @@ from experiments import loggers
 from experiments.config import Config
 from experiments.hush import hush
 from experiments.loggers import logged
-from tests import runs
+from tests import runs, trees
 
 KEY = "0123456789" * 4
 
@@ -33,7 +33,7 @@ def only_csv(config: Config, folder: Path) -> bool:
 
 
 def test_everything_lands_in_an_offline_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    corpora = runs.write_corpora(tmp_path / "corpora")
+    corpora = trees.write_all(tmp_path / "corpora")
     folder = runs.train("ravdess_cat", corpora, tmp_path / "runs", wandb=True)
     assert wandb.run is None, "the run was not finished"
     wandb.teardown()  # as at the end of the program: waits for the process that writes
