@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CORPORA := ravdess cremad emodb nemo librispeech-clean-100 librispeech-clean-360 librispeech-other-500 \
+	librispeech-dev-clean librispeech-dev-other librispeech-test-clean librispeech-test-other
+ON_APPLICATION := iemocap msp_improv msp_podcast voxceleb1 voxceleb2
 EXPERIMENTS := $(sort $(filter-out base,$(notdir $(basename $(wildcard experiments/*.yaml)))))
 
 # ARGS goes to the command as it is written: no globbing (-f) and no brace expansion (+B), so that values such as
@@ -13,7 +16,7 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train manifest evaluate test lint format clean
+.PHONY: help setup train manifest evaluate data test lint format clean
 
 # Missing variables are told before anything is installed.
 ifneq ($(filter train manifest,$(MAKECMDGOALS)),)
@@ -24,6 +27,11 @@ endif
 ifneq ($(filter evaluate,$(MAKECMDGOALS)),)
 ifeq ($(strip $(RUN)),)
 $(error RUN is missing: give RUN=<run folder>, the last line that `make train` printed)
+endif
+endif
+ifneq ($(filter data,$(MAKECMDGOALS)),)
+ifeq ($(strip $(CORPUS)),)
+$(error CORPUS is missing: give CORPUS=<corpus>, one of: $(CORPORA); on application only: $(ON_APPLICATION))
 endif
 endif
 
@@ -40,6 +48,9 @@ manifest: $(READY) ## read and check an experiment's corpora, without training: 
 
 evaluate: $(READY) ## score a run's best checkpoint again: RUN=<run folder> [ARGS=…]
 	@$(BIN)/python -m experiments evaluate "$(RUN)" $(ARGUMENTS)
+
+data: $(READY) ## download a corpus from its owners: CORPUS=<corpus> [ARGS="data.root=<folder>"]
+	@$(BIN)/python -m experiments data "$(CORPUS)" $(ARGUMENTS)
 
 test: $(READY) ## run the tests [ARGS="-k splits"]
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGUMENTS)
@@ -63,5 +74,5 @@ $(READY): pyproject.toml constraints.txt
 		echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not one: give PYTHON=<path of a newer one>' >&2; exit 2; }
 	@echo 'Setting up $(VENV): this takes a few minutes, once.' >&2
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[audformat,demo,dev]'
 	@touch $@

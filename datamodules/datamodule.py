@@ -1,6 +1,7 @@
 """The LightningDataModule: corpora to manifests, splits, pools and loaders."""
 
 import logging
+import shlex
 from collections.abc import Collection as Names
 from collections.abc import Iterator
 from functools import partial
@@ -164,7 +165,8 @@ class SpeechDataModule(LightningDataModule):
             return together
         left = [one for one in self.settings.auxiliary if one.corpus not in names]
         entries = ", ".join(f"{{corpus: {one.corpus}, role: {one.role}, quota: {one.quota}}}" for one in left)
-        without = f"{', '.join(sorted(names))} is auxiliary speech; to train without it: data.auxiliary=[{entries}]"
+        setting = shlex.quote(f"data.auxiliary=[{entries}]") if entries else "data.auxiliary=[]"  # as for the shell
+        without = f"{', '.join(sorted(names))} is auxiliary speech; to train without it: {setting}"
         return InputError(together.problem, f"{together.remedy};\n  {without}")
 
     def setup(self, stage: str | None = None) -> None:

@@ -62,11 +62,17 @@ def check_out(repository: Repository, folder: Path, fetcher: Fetcher) -> None:
         fetched.replace(first)
 
 
+class _GitError(InputError):
+    """Git refused something."""
+
+
 class _Git:
     """A bare repository that holds one commit of another one, all its folders, and of its files the needed ones."""
 
     def __init__(self, folder: Path, repository: Repository, fetcher: Fetcher) -> None:
         self.folder, self.repository, self.fetcher = folder, repository, fetcher
+        for stale in folder.glob("*.lock"):  # of a Git that was killed: no other one is at work here
+            stale.unlink()
         self._run("init", "--quiet", "--bare")
         for key, value in (("url", repository.page), ("promisor", "true"), ("partialclonefilter", "blob:none")):
             self._run("config", f"remote.origin.{key}", value)
@@ -108,14 +114,13 @@ class _Git:
 
     def _fetch(self, *arguments: str, objects: Iterable[str] = ()) -> None:
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--recurse-submodules=no", "--filter=blob:none")
+        lines = "".join(f"{oid}\n" for oid in objects)
 
         def attempt() -> None:
             try:
-                self._run("fetch", *options, *arguments, lines="".join(f"{oid}\n" for oid in objects))
-            except subprocess.CalledProcessError as error:
-                if "No space left" in error.stderr or "Disk quota" in error.stderr:
-                    raise full_disk(self.folder) from error
-                raise PassingError(" ".join(error.stderr.split()) or str(error)) from error
+                self._run("fetch", *options, *arguments, lines=lines)
+            except _GitError as error:
+                raise PassingError(error.problem) from error
 
         self.fetcher.retry(self.repository.page, attempt)
 
@@ -130,10 +135,15 @@ class _Git:
                 capture_output=True,
                 text=True,
                 errors="surrogateescape",
-                check=True,
+                check=False,
             )
         except FileNotFoundError as error:
             raise InputError("the program git is missing", f"install it, or {self.fetcher.by_hand}") from error
+        said = " ".join(done.stderr.split())
+        if done.returncode and ("No space left" in said or "Disk quota" in said):
+            raise full_disk(self.folder)
+        if done.returncode:
+            raise _GitError(f"git {arguments[0]}: {said}", f"remove {self.folder} and run the same command again")
         return done.stdout
 
     def _command(self, *arguments: str) -> list[str]:

@@ -15,12 +15,14 @@ from rich.progress import Progress
 from datamodules.download import full_disk
 from datamodules.errors import InputError
 
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+_CONTRADICTORY = (FileExistsError, IsADirectoryError, NotADirectoryError)
+
 
 class _Member(NamedTuple):
     name: str
     size: int
-    kind: str
-    """ "file", "folder", or what else it is."""
+    kind: str  # "file", "folder", or what else it is
     open: Callable[[], IO[bytes] | None]
 
 
@@ -41,7 +43,8 @@ def unpack(archive: Path, folder: Path, bar: Progress, top: str = "") -> None:
     task = bar.add_task(f"unpacking {archive.name}", total=archive.stat().st_size)
     with archive.open("rb") as stream:
         try:
-            for member in _zip_members(stream, folder) if zipfile.is_zipfile(stream) else _tar_members(stream):
+            members = _zip_members(stream, folder) if zipfile.is_zipfile(stream) else _tar_members(stream)
+            for member in members:
                 path = inside(member.name, str(archive))
                 if member.kind not in ("file", "folder"):
                     raise _unsafe(str(archive), member.name, f"a {member.kind}")
@@ -59,7 +62,7 @@ def unpack(archive: Path, folder: Path, bar: Progress, top: str = "") -> None:
                 with target.open("xb") as copy:
                     if source is not None:
                         shutil.copyfileobj(source, copy, 1 << 20)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, FileExistsError, RuntimeError) as error:
+        except (*_DAMAGED, *_CONTRADICTORY) as error:
             raise InputError(f"{archive} cannot be unpacked: {error}", "remove it, and fetch it again") from error
         finally:
             bar.remove_task(task)
@@ -100,6 +103,7 @@ def _zip_members(stream: BinaryIO, folder: Path) -> Iterator[_Member]:
 
 
 def _tar_members(stream: BinaryIO) -> Iterator[_Member]:
+    stream.seek(0)
     with tarfile.open(fileobj=stream, mode="r|*") as archive:  # one pass: the largest have tens of gigabytes
         for member in archive:
             kind = "file" if member.isreg() else "folder" if member.isdir() else "device"

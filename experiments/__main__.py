@@ -1,4 +1,4 @@
-"""The command line: ``python -m experiments train|manifest|evaluate``."""
+"""The command line: ``python -m experiments train|manifest|evaluate|data``."""
 
 import argparse
 import errno
@@ -30,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("evaluate", help="score the best checkpoint of a run again")
     command.add_argument("run", type=Path, help="run folder")
     command.add_argument("settings", nargs="*", help="key=value")
+    command = commands.add_parser("data", help="download a corpus from its owners")
+    command.add_argument("corpus", help="name of the corpus")
+    command.add_argument("settings", nargs="*", help="data.root=<folder>")
     given, rest = parser.parse_known_args(arguments)
 
     try:
@@ -52,6 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace, settings: list[str]) -> None:
     hush()
+    if given.command == "data":
+        from experiments.data import data
+
+        data(given.corpus, settings)
+        return
     # The configuration is read before anything heavy is imported: what is wrong with it is told at once.
     if given.command == "evaluate":
         config = load_run(given.run, settings)

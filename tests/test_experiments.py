@@ -254,6 +254,23 @@ def test_settings_reach_the_trainer(corpora: Path, tmp_path: Path) -> None:
     assert main(["evaluate", str(folder)]) == 0
 
 
+def test_voxceleb_takes_the_place_of_librispeech_by_a_line(corpora: Path, tmp_path: Path) -> None:
+    line = ["data.auxiliary.0.corpus=voxceleb2", "data.auxiliary.0.hash_content=false"]
+    out = ["data.corpora.voxceleb2.exclude_speakers=[id00012]"]
+    folder = runs.train("iemocap_joint", corpora, tmp_path, *line, *out)
+    auxiliary = read_json(folder, "data_report")["auxiliary"]
+    # Three speakers with two recordings of each of two videos; one of them is left out.
+    assert auxiliary[0] == {"corpus": "voxceleb2", "role": "speaker", "utterances": 8, "quota": 4}
+    assert auxiliary[1]["corpus"] == "librispeech"
+
+
+def test_votes_can_be_learnt(corpora: Path, tmp_path: Path) -> None:
+    folder = runs.train("iemocap_cat", corpora, tmp_path, "data.soft_labels=true", "data.agreeing_raters=2")
+    report = read_json(folder, "data_report")["corpora"]["iemocap"]
+    # Of a turn's three raters two agree, and the third names two others; but for those that name three.
+    assert (report["disputed"], report["voted"]) == (0, 112)
+
+
 def test_a_name_is_made_of_time_fold_and_seed(corpora: Path, tmp_path: Path) -> None:
     folder = runs.train("ravdess_single_task", corpora, tmp_path, "split.fold=2", "seed=5")
     assert folder.name.endswith("-fold2-seed5")

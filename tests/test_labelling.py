@@ -286,7 +286,7 @@ def test_all_that_is_missing_is_told_with_what_could_be_done_without(corpora: Pa
         make(corpora, auxiliary=auxiliary)
     assert str(caught.value).splitlines()[-1].strip() == (
         "nemo is auxiliary speech; to train without it: "
-        "data.auxiliary=[{corpus: librispeech, role: speaker, quota: 4}, {corpus: voted, role: unlabelled, quota: 2}]"
+        "'data.auxiliary=[{corpus: librispeech, role: speaker, quota: 4}, {corpus: voted, role: unlabelled, quota: 2}]'"
     )
     with pytest.raises(InputError) as caught:
         make(tmp_path, auxiliary=auxiliary)
@@ -295,4 +295,4 @@ def test_all_that_is_missing_is_told_with_what_could_be_done_without(corpora: Pa
     for name in ("voted", "librispeech", "nemo"):
         assert f"  {name}: looked for {tmp_path}" in told
     assert "librispeech, nemo is auxiliary speech" in told
-    assert told.endswith("data.auxiliary=[{corpus: voted, role: unlabelled, quota: 2}]")
+    assert told.endswith("'data.auxiliary=[{corpus: voted, role: unlabelled, quota: 2}]'")

@@ -82,6 +82,8 @@ def write_all(root: Path) -> Path:
     fakes.ravdess(root / "ravdess", actors=7, statements=1, rate=16_000)
     fakes.nemo(root / "nemo", speakers=7, sentences=1, rate=16_000)
     fakes.librispeech(root / "librispeech")
+    fakes.voxceleb1(root / "VoxCeleb1")
+    fakes.voxceleb2(root / "VoxCeleb2")
     iemocap(root / "IEMOCAP_full_release")
     msp_improv(root / "MSP-IMPROV")
     msp_podcast(root / "MSP-Podcast")

@@ -31,19 +31,19 @@ CORPORA: dict[str, type[Reader]] = {
     "demo": Demo,
     "demo_speakers": DemoSpeakers,
     "demo_unlabelled": DemoUnlabelled,
-    "ravdess": Ravdess,
-    "nemo": Nemo,
     "iemocap": Iemocap,
     "msp_improv": MspImprov,
-    "librispeech": LibriSpeech,
-    "voxceleb1": VoxCeleb1,
-    "voxceleb2": VoxCeleb2,
     "msp_podcast": MspPodcast,
     "cremad": Cremad,
     "emodb": Emodb,
+    "ravdess": Ravdess,
+    "nemo": Nemo,
+    "librispeech": LibriSpeech,
+    "voxceleb1": VoxCeleb1,
+    "voxceleb2": VoxCeleb2,
+    "audformat": AudformatDatabase,
     "folder": Folder,
     "table": Table,
-    "audformat": AudformatDatabase,
 }
 
 
@@ -128,7 +128,7 @@ def find_root(
             if root.is_dir() or (makes_itself and not root.exists()):
                 return root
             # A place that was named on purpose and is wrong is never replaced by another one.
-            raise MissingCorpusError(corpus, [f"{root} ({source})"], reader.how_to_get)
+            raise MissingCorpusError(corpus, [f"{root} ({source})"], _how_to_get(reader))
     if isinstance(reader, Reader) and (own := reader.own_root()):
         return own
     places = []
@@ -142,7 +142,13 @@ def find_root(
         places.append(f"{base / '|'.join(reversed(spelt.values()))} ({source})")
     if makes_itself and made_in is not None:
         return made_in / (reader.folders[0] if reader.folders else corpus)
-    raise MissingCorpusError(corpus, places, reader.how_to_get)
+    raise MissingCorpusError(corpus, places, _how_to_get(reader))
+
+
+def _how_to_get(reader: Reader | type[Reader]) -> str:
+    for name in reader.downloads:
+        return f"make data CORPUS={name}, or {reader.how_to_get}"
+    return reader.how_to_get
 
 
 def _folder(base: Path, names: Sequence[str]) -> Path | None:

@@ -57,7 +57,7 @@ class Cremad(Reader):
     """
 
     name = "cremad"
-    folders = ("CREMA-D", "crema-d", "CREMAD", "cremad", "Crema-D", "CREMA_D", "crema_d")
+    folders = ("CREMA-D",)
     licence = "ODbL 1.0"
     how_to_get = (
         "clone https://github.com/CheyneyComputerScience/CREMA-D with Git LFS, "

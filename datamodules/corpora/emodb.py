@@ -33,9 +33,9 @@ class Emodb(Reader):
     """
 
     name = "emodb"
-    folders = ("EmoDB", "emodb", "EMODB", "Emo-DB", "emo-db", "Berlin", "berlin")
-    licence = "CC0 1.0"
-    how_to_get = "download download.zip from http://emodb.bilderbar.info/download/ and unpack it into a folder emodb"
+    folders = ("EmoDB", "Berlin")
+    licence = "CC BY 4.0"
+    how_to_get = "download emodb.zip from https://zenodo.org/records/7447302 and unpack it"
     language = "de"
     labelled = True
     downloads: ClassVar[Downloads] = {

@@ -58,7 +58,7 @@ class Iemocap(Reader):
     """
 
     name = "iemocap"
-    folders = ("IEMOCAP_full_release", "IEMOCAP_full_release_withoutVideos", "IEMOCAP", "iemocap")
+    folders = ("IEMOCAP_full_release", "IEMOCAP_full_release_withoutVideos", "IEMOCAP")
     licence = "IEMOCAP release agreement"
     how_to_get = "request it on https://sail.usc.edu/iemocap/ and unpack IEMOCAP_full_release"
     language = "en"

@@ -61,7 +61,7 @@ class MspImprov(Reader):
     """
 
     name = "msp_improv"
-    folders = ("MSP-IMPROV", "MSP_IMPROV", "MSP-Improv", "msp_improv", "msp-improv")
+    folders = ("MSP-IMPROV",)
     licence = "MSP-IMPROV academic licence"
     how_to_get = "request it on https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Improv.html and unpack it"
     language = "en"

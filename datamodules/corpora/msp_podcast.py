@@ -68,11 +68,6 @@ class MspPodcast(Reader):
     name = "msp_podcast"
     folders = (
         "MSP-Podcast",
-        "MSP-PODCAST",
-        "msp-podcast",
-        "MSP_Podcast",
-        "MSP_PODCAST",
-        "msp_podcast",
         "MSP-PODCAST-Publish-2.0",
         "MSP-PODCAST-Publish-1.12",
         "MSP-PODCAST-Publish-1.11",

@@ -166,7 +166,7 @@ class VoxCeleb1(VoxCeleb):
     """VoxCeleb 1: 1251 speakers, 153 thousand utterances; options and layout as `VoxCeleb`."""
 
     name = "voxceleb1"
-    folders = ("voxceleb1", "VoxCeleb1", "vox1", "voxceleb", "VoxCeleb")
+    folders = ("VoxCeleb1", "vox1", "VoxCeleb")
     how_to_get = (
         "request it at https://mm.kaist.ac.kr/datasets/voxceleb and unpack vox1_dev_wav.zip and vox1_test_wav.zip, "
         "with vox1_meta.csv beside them"
@@ -180,7 +180,7 @@ class VoxCeleb2(VoxCeleb):
     """VoxCeleb 2: 6112 speakers, 1.13 million utterances; options and layout as `VoxCeleb`."""
 
     name = "voxceleb2"
-    folders = ("voxceleb2", "VoxCeleb2", "vox2", "voxceleb", "VoxCeleb")
+    folders = ("VoxCeleb2", "vox2", "VoxCeleb")
     how_to_get = (
         "request it at https://mm.kaist.ac.kr/datasets/voxceleb, unpack vox2_dev_aac.zip and vox2_test_aac.zip, with "
         "vox2_meta.csv beside them, and convert the recordings to wav or flac"

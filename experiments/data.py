@@ -1,0 +1,176 @@
+"""Gets a corpus from its owners: fetched, compared with its checksum, unpacked, and only then put in its place."""
+
+import contextlib
+import difflib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import pooch
+
+from datamodules.corpora import CORPORA, MissingCorpusError, find_root
+from datamodules.corpora.base import Download, Reader, Repository, audio_files
+from datamodules.download import Fetcher, full_disk, progress_bar
+from datamodules.errors import InputError
+from datamodules.freshness import lock
+from datamodules.repository import check_out
+from datamodules.unpacking import unpack
+from experiments.config import experiments
+
+SETTING = "data.root"
+HERE = "data"
+"""Where corpora go if nothing else is said."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+def data(corpus: str, settings: Sequence[str] = ()) -> Path:
+    """Downloads a corpus unless it is there; says its licence, what was found and what to do next.
+
+    Args:
+        corpus: What is asked for, such as "ravdess" or "librispeech-clean-100".
+        settings: `data.root=<folder>`, or nothing: then it is the variable SER_AAE_DATA or a folder here.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        InputError: It is unknown, not to be had without an application, or something went wrong on the way.
+    """
+    reader, source = _find(corpus)
+    base = _base(settings)
+    try:
+        root = find_root(reader, data_root=str(base))
+    except MissingCorpusError:
+        named = os.environ.get(f"SER_AAE_{reader.name.upper()}_ROOT")
+        root = Path(named).expanduser() if named else base / reader.folders[0]
+    print(f"{corpus}: {reader.licence}; the terms and how to cite it: {source.page}", flush=True)
+    if _is_there(source, root):
+        print("It is there already: nothing is downloaded.")
+    else:
+        with _explained(root):
+            _install(corpus, source, root.resolve(), reader.how_to_get)
+    root = find_root(reader, data_root=str(base))
+    experiment = f"{reader.name}_cat" if f"{reader.name}_cat" in experiments() else "ravdess_cat"
+    print(f"{root / source.part}: {_count(root / source.part)} recordings")
+    print(f'next: make train EXP={experiment} ARGS="{SETTING}={base}"', flush=True)
+    return root
+
+
+def downloads() -> dict[str, tuple[type[Reader], Download | Repository]]:
+    """All that can be downloaded, by the name that it is asked for."""
+    return {name: (reader, source) for reader in CORPORA.values() for name, source in reader.downloads.items()}
+
+
+def on_application() -> list[str]:
+    """Names of the corpora that their owners give only to those who ask."""
+    return [name for name, reader in CORPORA.items() if reader.folders and not reader.downloads]
+
+
+def _find(corpus: str) -> tuple[type[Reader], Download | Repository]:
+    known = downloads()
+    if corpus in known:
+        return known[corpus]
+    if corpus in CORPORA and not CORPORA[corpus].downloads:
+        raise InputError(f"{corpus} cannot be downloaded by a command", f"to get it: {CORPORA[corpus].how_to_get}")
+    near = [name for name in known if name.startswith(f"{corpus}-")]
+    near = near or difflib.get_close_matches(corpus, [*known, *on_application()], n=3, cutoff=0.5)
+    guess = f"Did you mean: {', '.join(near)}? " if near else ""
+    raise InputError(
+        f"unknown corpus {corpus!r}",
+        f"{guess}There are: {', '.join(known)}; on application: {', '.join(on_application())}.",
+    )
+
+
+def _base(settings: Sequence[str]) -> Path:
+    base = os.environ.get("SER_AAE_DATA") or HERE
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key != SETTING or not value:
+            raise InputError(f"cannot use the setting {setting!r}", f"Give {SETTING}=<folder> or nothing.")
+        base = value
+    return Path(base).expanduser()
+
+
+def _count(folder: Path) -> int:
+    return sum(1 for _ in audio_files(folder))
+
+
+def _is_there(source: Download | Repository, root: Path) -> bool:
+    """Whether the corpus, which never appears before it is complete, is in its place.
+
+    Raises:
+        InputError: Something else is, or what is left of it.
+    """
+    folder = root / source.part
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    count = _count(folder)
+    if count < source.audio:
+        raise InputError(
+            f"{folder} is there, but holds {count} of {source.audio} recordings",
+            f"move it away, or give another place with {SETTING}=<folder>, and run the same command again",
+        )
+    return True
+
+
+def _install(corpus: str, source: Download | Repository, root: Path, how_to_get: str) -> None:
+    # Beside the place, to be on the same disk; each corpus its own, so that several may be fetched at once.
+    work = root.parent / f".{corpus}.download"
+    with lock(work / "lock"):
+        if not _is_there(source, root):  # another process may have been quicker
+            new = work / "new"
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+            with progress_bar() as bar:
+                if isinstance(source, Repository):
+                    fetcher = Fetcher(work, bar, how_to_get)
+                    fetcher.tell(f"Downloading {source.page}, commit {source.commit}")
+                    check_out(source, new, fetcher)
+                else:
+                    by_hand = f"download it otherwise, put it into {root.parent} and run the same command again"
+                    unpack(_archive(source, root.parent, Fetcher(work, bar, by_hand)), new, bar, source.top)
+            _put(new, root, source.part)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _archive(source: Download, beside: Path, fetcher: Fetcher) -> Path:
+    """The archive, which the user may have brought."""
+    brought = beside / PurePosixPath(urlsplit(source.url).path).name
+    if brought.is_file():
+        algorithm, _, expected = source.checksum.partition(":")
+        if pooch.file_hash(str(brought), algorithm) == expected:
+            fetcher.tell(f"Using {brought}, which is the published file")
+            return brought
+        fetcher.tell(f"{brought} is left alone: it is not the published file, or not all of it")
+    fetcher.tell(f"Downloading {source.url}")
+    return fetcher.fetch(source.url, source.checksum)
+
+
+def _put(new: Path, root: Path, part: str) -> None:
+    """Moves a corpus into its place: what tells that it is there comes last, and at once."""
+    if part:
+        root.mkdir(parents=True, exist_ok=True)
+        for entry in new.iterdir():
+            if entry.is_file():
+                entry.replace(root / entry.name)
+    (new / part).replace(root / part)
+
+
+@contextlib.contextmanager
+def _explained(root: Path) -> Iterator[None]:
+    """Turns what the system refuses into input errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise full_disk(root.parent) from error
+        if error.errno in _REFUSED:
+            raise InputError(
+                f"{error.filename or root}: {error.strerror}",
+                f"give a folder that you may write to with {SETTING}=<folder>",
+            ) from error
+        raise
