@@ -7,6 +7,8 @@ from pathlib import Path
 from datamodules.corpora.base import read_lines
 from datamodules.errors import InputError
 
+_FILE = "file:"
+
 
 def excluded(corpus: str, entries: Sequence[str], speakers: Sequence[str]) -> list[str]:
     """Finds the speakers of a corpus that a list names.
@@ -15,8 +17,8 @@ def excluded(corpus: str, entries: Sequence[str], speakers: Sequence[str]) -> li
 
     Args:
         corpus: The corpus's name.
-        entries: Ids, with the corpus's name before them or without, or `@file` for a text file with one id a line,
-            where `#` begins a comment.
+        entries: Ids, with the corpus's name before them or without, or `file:<path>` for a text file with one id a
+            line, where `#` begins a comment.
         speakers: The corpus's speakers, "corpus/id".
 
     Returns:
@@ -28,7 +30,8 @@ def excluded(corpus: str, entries: Sequence[str], speakers: Sequence[str]) -> li
     setting = f"data.corpora.{corpus}.exclude_speakers"
     named: set[str] = set()
     for entry in entries:
-        ids = {_qualified(corpus, name) for name in (_listed(entry[1:], setting) if entry[:1] == "@" else [entry])}
+        names = _listed(entry.removeprefix(_FILE), setting) if entry.startswith(_FILE) else [entry]
+        ids = {_qualified(corpus, name) for name in names}
         if not ids.intersection(speakers):
             near = difflib.get_close_matches(f"{corpus}/{entry}", speakers, 3)
             known = ", ".join(speaker.removeprefix(f"{corpus}/") for speaker in near or speakers[:3])

@@ -13,7 +13,7 @@ class CorpusSettings:
         reader: Its reader where that has another name: ``table`` or ``folder`` for a corpus of the user's own.
         options: Arguments of its reader.
         exclude_speakers: Speakers who are left out entirely, for example because they also speak in another corpus:
-            ids as the corpus gives them, or ``@file`` for a text file with one id a line (``#`` begins a comment).
+            ids as the corpus gives them, or ``file:<path>`` of a text file with one id a line (``#`` begins a comment).
     """
 
     root: str | None = None

@@ -256,7 +256,8 @@ def test_settings_reach_the_trainer(corpora: Path, tmp_path: Path) -> None:
 
 def test_voxceleb_takes_the_place_of_librispeech_by_a_line(corpora: Path, tmp_path: Path) -> None:
     line = ["data.auxiliary.0.corpus=voxceleb2", "data.auxiliary.0.hash_content=false"]
-    out = ["data.corpora.voxceleb2.exclude_speakers=[id00012]"]
+    (tmp_path / "known.txt").write_text("id00012\n")
+    out = [f"data.corpora.voxceleb2.exclude_speakers=[file:{tmp_path / 'known.txt'}]"]
     folder = runs.train("iemocap_joint", corpora, tmp_path, *line, *out)
     auxiliary = read_json(folder, "data_report")["auxiliary"]
     # Three speakers with two recordings of each of two videos; one of them is left out.

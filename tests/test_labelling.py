@@ -248,7 +248,7 @@ def test_excluded_speakers_are_nowhere(corpora: Path, tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text("# who also speak elsewhere\r\n14\r\nlibrispeech/20 # a comment\r\n\r\n999\r\n")
     exclude = {
-        "librispeech": CorpusSettings(exclude_speakers=[f"@{listed}", "23"]),
+        "librispeech": CorpusSettings(exclude_speakers=[f"file:{listed}", "23"]),
         "voted": CorpusSettings(exclude_speakers=["A"]),
     }
     data = make(corpora, corpora=exclude, auxiliary=[AuxiliarySettings("librispeech", "speaker", 2)])
@@ -268,9 +268,9 @@ def test_a_list_that_names_nobody_is_told(tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.write_text("# nobody\n")
     with pytest.raises(InputError, match="names no speaker"):
-        excluded("vox", [f"@{empty}"], ["vox/id10001"])
+        excluded("vox", [f"file:{empty}"], ["vox/id10001"])
     with pytest.raises(InputError, match=r"no\.txt cannot be read: No such file"):
-        excluded("vox", ["@no.txt"], ["vox/id10001"])
+        excluded("vox", ["file:no.txt"], ["vox/id10001"])
 
 
 # What is missing

@@ -70,7 +70,9 @@ def _iemocap_dialogues(session: int, codes: Sequence[str] | None) -> dict[str, l
     dialogues: dict[str, list[tuple[str, str, str]]] = {}
     for place, letter in enumerate("FM"):
         first = 4 * (2 * session + place)
-        spoken = codes or (*_CUSTOMARY, *(_RARER[(first + rarer) % len(_RARER)] for rarer in range(4)))
+        # She is happy in improvised dialogues and excited in scripted ones, he the other way round.
+        customary = (*_CUSTOMARY[4:], *_CUSTOMARY[:4]) if letter == "M" else _CUSTOMARY
+        spoken = codes or (*customary, *(_RARER[(first + rarer) % len(_RARER)] for rarer in range(4)))
         for number, code in enumerate(spoken):
             dialogue = f"Ses{session:02}{'M_script02_1' if number // 4 % 2 else 'F_impro01'}"
             turn = number // 8 * 4 + number % 4
