@@ -1,5 +1,6 @@
 """The LightningDataModule: corpora to manifests, splits, pools and loaders."""
 
+import difflib
 import logging
 import shlex
 from collections.abc import Collection as Names
@@ -24,7 +25,8 @@ from datamodules.dataset import Collate, Pool, SpeechDataset
 from datamodules.errors import InputError
 from datamodules.exclusion import excluded
 from datamodules.guard import SideColumns, guard
-from datamodules.labelling import Labelling, check_votes
+from datamodules.labelling import Labelling
+from datamodules.manifest import Manifest
 from datamodules.report import check_classes, data_report
 from datamodules.sampler import QuotaBatchSampler, WholeSetSampler
 from datamodules.settings import CorpusSettings, DataSettings
@@ -78,7 +80,7 @@ class SpeechDataModule(LightningDataModule):
         split: SplitSettings,
         sample_rate: int,
         seed: int,
-        tasks: Names[str] = ("emotion", "dimensions"),
+        tasks: Names[str] = ("emotion",),
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -105,8 +107,27 @@ class SpeechDataModule(LightningDataModule):
                     f"data.auxiliary: {auxiliary.corpus} is tested on (split.test_corpora)",
                     "Take it out of one of the two.",
                 )
+        self._check_corpora(names)
         self.readers = {name: self._reader(name) for name in dict.fromkeys(names)}
         self.synthetic = any(self.readers[name].synthetic for name in (*settings.labelled, *split.test_corpora))
+
+    def _check_corpora(self, used: list[str]) -> None:
+        """Refuses settings of corpora that do not exist, and exclusions that would not happen."""
+        for name, settings in self.settings.corpora.items():
+            if name in used:
+                continue
+            known = [*CORPORA, *used]
+            if name not in known and not settings.reader:
+                near = difflib.get_close_matches(name, known, 3)
+                raise InputError(
+                    f"data.corpora.{name}: there is no corpus of that name",
+                    f"Did you mean: {', '.join(near)}?" if near else f"There are: {', '.join(dict.fromkeys(known))}.",
+                )
+            if settings.exclude_speakers:
+                raise InputError(
+                    f"data.corpora.{name}.exclude_speakers: the experiment does not use {name}",
+                    f"It uses: {', '.join(dict.fromkeys(used))}.",
+                )
 
     def _reader(self, corpus: str) -> Reader:
         settings = self._settings(corpus)
@@ -183,13 +204,20 @@ class SpeechDataModule(LightningDataModule):
         labelled = [*settings.labelled, *self.split_settings.test_corpora]
         manifests = [self.collection.manifests[self.collection.corpora.index(name)] for name in labelled]
         check_classes(settings.classes, manifests)
-        check_votes(manifests, settings.soft_labels, settings.agreeing_raters)
+        self._check_votes(manifests)
         self.labelling = Labelling(
             self.collection, settings.classes, settings.agreeing_raters, rated="dimensions" in self.tasks
         )
         rows, left_out = self._included()
 
         usable = {name: self.labelling.labelled(rows[name]) for name in labelled}
+        for name in labelled:
+            if not len(usable[name]):
+                raise InputError(
+                    f"no utterance of {name} has a label that this experiment learns",
+                    f"Look at data.classes, data.agreeing_raters and data.corpora.{name}.exclude_speakers; "
+                    "a head for dimensions needs a corpus that rates them.",
+                )
         self.split: Split = make_split(
             [self._columns(name, rows) for name, rows in usable.items()], self.split_settings
         )
@@ -214,6 +242,26 @@ class SpeechDataModule(LightningDataModule):
                 for one, pool in zip(settings.auxiliary, self.pools[1:], strict=True)
             ],
         }
+
+    def _check_votes(self, labelled: list[Manifest]) -> None:
+        """Checks that the labelled corpora tell the votes that settings count."""
+        settings = self.settings
+        without = [manifest.corpus for manifest in labelled if not manifest.has_votes]
+        if settings.agreeing_raters > 0 and without:
+            raise InputError(
+                f"data.agreeing_raters is {settings.agreeing_raters}, but {', '.join(without)} tells no raters' votes",
+                "Set data.agreeing_raters=0, or leave corpora without votes out.",
+            )
+        if settings.soft_labels and (not settings.classes or "emotion" not in self.tasks):
+            raise InputError(
+                "data.soft_labels needs data.classes and the head emotion, which learns them",
+                "Set data.soft_labels=false.",
+            )
+        if settings.soft_labels and len(without) == len(labelled):
+            raise InputError(
+                f"data.soft_labels needs raters' votes, and {', '.join(without)} tells none",
+                "Set data.soft_labels=false.",
+            )
 
     def _included(self) -> tuple[dict[str, Integers], dict[str, Any]]:
         """The utterances of each corpus without excluded speakers, and a report of these."""
@@ -294,6 +342,11 @@ class SpeechDataModule(LightningDataModule):
             raise InputError(
                 f"data.classes: no training utterance has the class {', '.join(absent)}",
                 "Take it out of data.classes or choose another split.",
+            )
+        if "dimensions" in self.tasks and np.isnan(self.pools[0].targets["dimensions"]).all():
+            raise InputError(
+                f"no training utterance of {', '.join(self.settings.labelled)} is rated in any dimension",
+                "Set model.heads.dimensions.weight=0.",
             )
 
     def _pool(self, rows: Integers, part: int, speakers: list[str]) -> Pool:

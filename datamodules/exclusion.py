@@ -37,7 +37,8 @@ def excluded(corpus: str, entries: Sequence[str], speakers: Sequence[str]) -> li
             known = ", ".join(speaker.removeprefix(f"{corpus}/") for speaker in near or speakers[:3])
             raise InputError(
                 f"{setting}: {entry} names no speaker of {corpus}",
-                f"Of its {len(speakers)} speakers, some are: {known or 'none'}.",
+                f"Of its {len(speakers)} speakers, some are: {known or 'none'}; "
+                "an id that looks like a number needs quotes, as in ['03'].",
             )
         named |= ids
     return [speaker for speaker in speakers if speaker in named]

@@ -53,8 +53,8 @@ def guard(sides: Mapping[str, Sequence[SideColumns]]) -> None:
     if leaks:
         raise InputError(
             "The split leaks:\n" + "\n".join(f"  {leak}" for leak in leaks),
-            "Take them out of one of the sides: choose another split.protocol, leave them out of the auxiliary "
-            "corpora, or delete one of two equal recordings.",
+            "Take them out of one of the sides: choose another split.protocol, leave the speakers out "
+            "(data.corpora.<name>.exclude_speakers), or delete one of two equal recordings.",
         )
 
 

@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.collection import Collection, Integers
-from datamodules.errors import InputError
-from datamodules.manifest import Manifest
 from datamodules.vocabulary import DIMENSIONS
 
 Floats = NDArray[np.float32]
@@ -56,21 +54,3 @@ class Labelling:
     def dimensions(self, rows: Integers) -> Floats:
         """Activation, valence and dominance on [0, 1], (rows, 3), NaN where missing."""
         return np.stack([self.collection.numbers(name, rows) for name in DIMENSIONS], axis=1).astype(np.float32)
-
-
-def check_votes(labelled: Sequence[Manifest], soft_labels: bool, agreeing_raters: int) -> None:
-    """Checks that the labelled corpora have the votes that settings count.
-
-    Raises:
-        InputError: If a corpus has none to agree, or none of them has any to learn from.
-    """
-    without = [manifest.corpus for manifest in labelled if not manifest.has_votes]
-    if agreeing_raters > 0 and without:
-        raise InputError(
-            f"data.agreeing_raters is {agreeing_raters}, but {', '.join(without)} tells no raters' votes",
-            "Set data.agreeing_raters=0, or leave corpora without votes out.",
-        )
-    if soft_labels and len(without) == len(labelled):
-        raise InputError(
-            f"data.soft_labels needs raters' votes, and {', '.join(without)} tells none", "Set data.soft_labels=false."
-        )

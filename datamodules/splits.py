@@ -1,7 +1,7 @@
 """Speaker-independent splits into training, development and test.
 
-Folds are made of speakers, never of utterances. They depend on the speakers' ids, genders and sessions alone, so the
-same corpus gives the same folds on every machine.
+Folds are made of the speakers of labelled utterances, and never of utterances. They depend on those speakers' ids,
+genders and sessions alone, so the same corpus and labels give the same folds on every machine.
 """
 
 import hashlib

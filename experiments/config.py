@@ -262,6 +262,8 @@ def _nearest(config: DictConfig, error: OmegaConfBaseException) -> str:
 def _wrong_value(config: DictConfig, error: Exception, origin: str) -> InputError:
     first, *_ = str(error).splitlines()
     key = getattr(error, "full_key", None)
+    if "ListConfig" in first:
+        return InputError(f"{origin}: {key} is a list", "Write it in brackets, as in key=[a] or key=[a, b].")
     now = _now(config, key) if key else None
     return InputError(
         f"{origin}: {f'{key}: ' if key else ''}{first}",

@@ -27,7 +27,12 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None, 
     known = target >= 0 if target.dim() == 1 else ~target.isnan().any(dim=1)
     if not known.any():
         return 0.0 * logits.sum()
-    return F.cross_entropy(logits[known].float(), target[known], weight, label_smoothing=label_smoothing)
+    logits, target = logits[known].float(), target[known]
+    total = F.cross_entropy(logits, target, weight, reduction="sum", label_smoothing=label_smoothing)
+    if weight is None:
+        return total / len(target)
+    # The weighted mean, for shares too, which PyTorch would divide by the number of utterances.
+    return total / (weight[target] if target.dim() == 1 else target @ weight).sum()
 
 
 def concordance_loss(prediction: Tensor, target: Tensor) -> Tensor:

@@ -50,6 +50,14 @@ def test_what_ships_is_complete(experiment: str, tmp_path: Path) -> None:
         assert dataclasses.is_dataclass(part)
 
 
+@pytest.mark.parametrize(
+    "setting", ["data.labelled=a", "data.corpora.a.exclude_speakers=03", "model.encoder.channels=4"]
+)
+def test_a_list_without_brackets_is_told(setting: str) -> None:
+    with pytest.raises(InputError, match=r"is a list\s+Write it in brackets"):
+        load("demo", [setting])
+
+
 def test_layers_win_in_order(folder: Path) -> None:
     config = load("child", ["data.quota=4", "data.quota=2", "trainer.epochs=3"])
     assert (config.experiment, config.data.labelled, config.data.quota, config.trainer.epochs) == ("child", ["a"], 2, 3)
@@ -143,8 +151,7 @@ def test_a_file_that_is_no_text_is_refused(folder: Path) -> None:
         ("split.qqqq=3", "there is no setting 'split.qqqq'\n  There are: protocol, folds"),
         ("trainer.epochs=1.5", "trainer.epochs: Value '1.5' of type 'float' could not be converted to Integer"),
         ("trainer.epochs=", "trainer.epochs: Incompatible value 'None'"),
-        ("data.labelled=ravdess", "data.labelled"),
-        ("data.labelled=ravdess", "Give a value like the one it has now: ['a']"),
+        ("data.labelled=ravdess", "data.labelled is a list"),
         ("data.labelled=[ravdess", "'data.labelled=[ravdess' on the command line"),
         ("data.classes=[happy]", "'data.classes=[happy]' on the command line"),
         ("data.auxiliary.7.quota=1", "data.auxiliary[7]"),

@@ -125,6 +125,27 @@ def test_unknown_corpus_and_option() -> None:
         make_reader("nemo", {"x": 1})
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "iemocap",
+            {"self_reports": "maybe"},
+            r"data\.corpora\.iemocap\.options\.self_reports is 'maybe'\s+give",
+        ),
+        ("iemocap", {"self_reports": 1}, r"self_reports is 1\s+give true or false"),
+        ("iemocap", {"parts": None}, r"parts is None\s+give a list of words"),
+        ("msp_podcast", {"test_sets": [1]}, r"test_sets is \[1\]\s+give a list of words, as in \[a, b\]"),
+        ("voxceleb1", {"metadata": 5}, r"metadata is 5\s+give a word or a path"),
+        ("cremad", {"labels": ["voice"]}, r"labels is \['voice'\]\s+give a word"),
+        ("table", {"path": None}, r"path is None\s+give a word or a path"),
+    ],
+)
+def test_options_of_the_wrong_kind(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_reader(name, options)
+
+
 # RAVDESS
 
 

@@ -254,17 +254,14 @@ def test_faults(tmp_path: Path) -> None:
         ("_F001.wav", f"unknown emotion: 'joy' in {file}, line 6"),
         ("_F002.wav", f"missing file: listed in {file}"),
         ("_F000.wav", f"listed twice in dialog/EmoEvaluation: {file}, line 10"),
-        (file, r"not understood: line 12: '[1.0 - 2.0]\tSes01F_impro01_F003\tneu\t[2.5000, , 2.5000]'"),
+        ("_F003.wav", f"rating not understood: [2.5000, , 2.5000] in {file}, line 12; it stays without it"),
+        ("_F003.wav", None),
         (file, r"not understood: line 14: '[1.0 - 2.0]\tSes01F_impro01_F004\tneu'"),
         (file, r"not understood: line 16: '[1.0 - 2.0]\tSes01F_impro01_X005\tneu\t[2.5000, 2.5000, 2.5000]'"),
         (file, r"not understood: line 18: '[1.0 - 2.0\tSes01F_impro01_F006\tneu\t[2.5000, 2.5000, 2.5000'"),
         (file, r"not understood: line 21: 'C-E1:\tAnger;\t()'"),
         ("_F007.wav", None),
-        ("_F003.wav", "no label: not listed in Session1/dialog/EmoEvaluation"),
-        ("_F004.wav", "no label: not listed in Session1/dialog/EmoEvaluation"),
-        ("_F006.wav", "no label: not listed in Session1/dialog/EmoEvaluation"),
         ("_F008.wav", "no label: not listed in Session1/dialog/EmoEvaluation"),
-        ("_X005.wav", "no label: not listed in Session1/dialog/EmoEvaluation"),
         ("_notes.wav", "no label: not listed in Session1/dialog/EmoEvaluation"),
     ]
 
@@ -426,6 +423,13 @@ def test_audio_faults(tmp_path: Path) -> None:
     }
     assert len(built) == 24 - 7
     assert {path for path, kind in paths.items() if not kind} <= {row["path"] for row in rows(built)}
+
+
+def test_a_rating_that_is_no_number_is_missing(tmp_path: Path) -> None:
+    plant(tmp_path, HEADER + "[1.0 - 2.0]\tSes01F_impro01_F000\tang\t[2.5000, NaN, 3.0000]\n", turns="F000")
+    (turn,) = read(tmp_path)
+    assert isinstance(turn, Utterance)
+    assert (turn.emotion, turn.valence, turn.activation, turn.dominance) == ("anger", 2.5, None, 3.0)
 
 
 def test_rating_outside_of_its_scale(tmp_path: Path) -> None:

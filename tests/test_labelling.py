@@ -127,6 +127,20 @@ def test_without_classes_ratings_alone_are_labels(corpora: Path) -> None:
     assert data.labels.emotions == ()
 
 
+def test_a_corpus_without_any_label_of_the_experiment_is_told(corpora: Path) -> None:
+    split = SplitSettings(protocol="leave_one_speaker_out")
+    with pytest.raises(InputError, match="no utterance of ravdess has a label that this experiment learns"):
+        make(corpora, split, ("dimensions",), labelled=["ravdess"], classes={})
+    with pytest.raises(InputError, match="no utterance of voted has a label that this experiment learns"):
+        make(corpora, agreeing_raters=99)
+
+
+def test_a_head_for_dimensions_without_ratings_to_learn_is_told(corpora: Path) -> None:
+    split = SplitSettings(protocol="leave_one_speaker_out")
+    with pytest.raises(InputError, match="no training utterance of ravdess is rated in any dimension"):
+        make(corpora, split, ("emotion", "dimensions"), labelled=["ravdess"], classes=ACTED)
+
+
 # Utterances without a label
 
 
@@ -231,6 +245,12 @@ def test_a_corpus_without_votes_is_refused_where_they_count(
         make(corpora, split, labelled=["ravdess"], classes=ACTED, **setting)
 
 
+def test_soft_labels_without_a_head_or_classes_to_learn_them_are_refused(corpora: Path) -> None:
+    for changes in ({"classes": {}, "tasks": ("dimensions",)}, {"tasks": ("dimensions",)}):
+        with pytest.raises(InputError, match=r"soft_labels needs data\.classes and the head emotion"):
+            make(corpora, soft_labels=True, **changes)
+
+
 def test_votes_of_many_corpora_are_gathered(corpora: Path, tmp_path: Path) -> None:
     manifests = [
         build_manifest(reader(), corpora / reader.name, tmp_path, hash_content=True, progress=False)
@@ -271,6 +291,18 @@ def test_a_list_that_names_nobody_is_told(tmp_path: Path) -> None:
         excluded("vox", [f"file:{empty}"], ["vox/id10001"])
     with pytest.raises(InputError, match=r"no\.txt cannot be read: No such file"):
         excluded("vox", ["file:no.txt"], ["vox/id10001"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vote", r"data\.corpora\.vote: there is no corpus of that name\s+Did you mean: voted"),
+        ("nemo", r"data\.corpora\.nemo\.exclude_speakers: the experiment does not use nemo\s+It uses: voted"),
+    ],
+)
+def test_an_exclusion_that_would_not_happen_is_told(corpora: Path, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make(corpora, corpora={name: CorpusSettings(exclude_speakers=["A"])})
 
 
 # What is missing

@@ -72,6 +72,16 @@ def test_soft_labels_are_shares_of_the_classes() -> None:
     torch.testing.assert_close(losses.cross_entropy(logits, shares), certain)
 
 
+def test_certain_shares_are_the_same_as_classes() -> None:
+    weight = torch.tensor([0.5, 1.0, 4.0])
+    shares = torch.where(KNOWN[:, None], F.one_hot(TARGET.clamp(min=0), 3).float(), torch.nan)
+    for smoothing in (0.0, 0.1):
+        by_class = losses.cross_entropy(normal(8, 3), TARGET, weight, smoothing)
+        torch.testing.assert_close(losses.cross_entropy(normal(8, 3), shares, weight, smoothing), by_class)
+        reference = F.cross_entropy(normal(8, 3)[KNOWN], TARGET[KNOWN], weight, label_smoothing=smoothing)
+        torch.testing.assert_close(by_class, reference)
+
+
 @pytest.mark.parametrize("name", MASKED)
 def test_no_labels_at_all_give_zero_with_a_zero_gradient(name: str) -> None:
     loss, outputs, target = MASKED[name]

@@ -218,9 +218,10 @@ def test_faults(tmp_path: Path) -> None:
         ("MSP-IMPROV-S01A-F01-S-FM04.wav", "missing file: listed in Evalution.txt, line 7"),
         ("FM01.wav", "listed twice in Evalution.txt: line 9"),
         (
-            "Evalution.txt",
-            "not understood: line 12: 'UTD-IMPROV-S01A-F01-S-FM05.avi; N; A:three; V:3.500000; D:2.500000;'",
+            "FM05.wav",
+            "rating not understood: A:three; V:3.500000; D:2.500000 in Evalution.txt, line 12; it stays without it",
         ),
+        ("FM05.wav", None),
         (
             "Evalution.txt",
             "not understood: line 14: 'UTD-IMPROV-S01A-F01-Q-FM06.avi; N; A:3.000000; V:3.500000; D:2.500000;'",
@@ -228,7 +229,6 @@ def test_faults(tmp_path: Path) -> None:
         ("FM07.wav", "unknown emotion: '' in Evalution.txt, line 16"),
         ("FM08.wav", None),
         ("Audio/readme.wav", "no label: not listed in Evalution.txt"),
-        ("FM05.wav", "no label: not listed in Evalution.txt"),
         ("FM09.wav", "no label: not listed in Evalution.txt"),
     ]
 

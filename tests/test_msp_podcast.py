@@ -278,13 +278,16 @@ def test_faults_of_labels(root: Path) -> None:
         ("Audios/MSP-PODCAST_0001_0008.wav", f"listed twice in {TABLE}"),
         ("Audios/MSP-PODCAST_0600_0001.wav", f"missing file: listed in {TABLE}"),
         ("Audios/MSP-PODCAST_0500_0001.wav", f"unknown value in {TABLE}: EmoClass 'Z'"),
-        ("Audios/MSP-PODCAST_0500_0002.wav", f"unknown value in {TABLE}: EmoAct 'five'"),
+        ("Audios/MSP-PODCAST_0500_0002.wav", f"rating not understood: EmoAct 'five' in {TABLE}; it stays without it"),
         ("Audios/MSP-PODCAST_0500_0003.wav", f"unknown value in {TABLE}: Gender 'M'"),
         ("Audios/MSP-PODCAST_0500_0004.wav", f"unknown value in {TABLE}: Split_Set 'Training'"),
         ("Audios/MSP-PODCAST_0500_0005.wav", f"unknown value in {TABLE}: Split_Set ''"),
     ]
-    assert [one for one in found if isinstance(one, Utterance)][:-1] == EXPECTED
-    assert found[-1].path == "Audios/MSP-PODCAST_0500_0006.wav"
+    *expected, without, extra = [one for one in found if isinstance(one, Utterance)]
+    assert expected == EXPECTED
+    assert without.path == "Audios/MSP-PODCAST_0500_0002.wav"
+    assert (without.emotion, without.activation, without.valence, without.dominance) == ("anger", None, 2, 5)
+    assert extra.path == "Audios/MSP-PODCAST_0500_0006.wav"
 
 
 def test_tables_that_cannot_be_read(root: Path) -> None:

@@ -67,7 +67,21 @@ def make_reader(name: str, options: Mapping[str, Any] | None = None) -> Reader:
         # A single name is a list of one: subsets=train-clean-100.
         if isinstance(known[option].default, tuple) and isinstance(value, str):
             given[option] = (value,)
+        if wanted := _wanted_instead(given[option], known[option].default):
+            raise InputError(f"data.corpora.{name}.options.{option} is {value!r}", f"give {wanted}")
     return reader(**given)
+
+
+def _wanted_instead(value: Any, default: Any) -> str | None:
+    """What an option must be, if its value is not of the kind of its default."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, str):
+        return None if isinstance(value, str) else "a word or a path; one that looks like a number needs quotes"
+    if isinstance(default, tuple):
+        words = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+        return None if words else "a list of words, as in [a, b]; those that look like numbers need quotes"
+    return None
 
 
 class MissingCorpusError(InputError):

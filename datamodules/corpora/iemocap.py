@@ -1,5 +1,6 @@
 """IEMOCAP: the Interactive Emotional Dyadic Motion Capture database (Busso et al., 2008)."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -39,8 +40,8 @@ PARTS = {"impro": "improvised", "script": "scripted"}
 _UNPACKED = "IEMOCAP_full_release"
 _DIALOGUE = re.compile(r"Ses\d\d[FM]_(impro|script)")
 _TURN = re.compile(r"(Ses\d\d)[FM]_(?:impro|script)\w*_([FM])\w+")
-_NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
-_HEADER = re.compile(rf"\[[^]]*\]\s+(\S+)\s+(\S+)\s+\[{_NUMBER},{_NUMBER},{_NUMBER}\]")
+_NAME = re.compile(r"Ses\d\d[FM]_\w+")
+_HEADER = re.compile(r"\[[^]]*\]\s+(\S+)\s+(\S+)\s+\[([^]]*)\]")
 _RATER = re.compile(r"C-(([A-Z])\w*)\s*:([^(]*)")  # a comment in parentheses may hold anything
 
 
@@ -118,8 +119,9 @@ class Iemocap(Reader):
             turn = _TURN.fullmatch(found[1]) if found else None
             if not found or not turn:
                 yield Fault(file, f"not understood: line {number}: {header[:80]!r}")
+                listed.update(_NAME.findall(header))  # whose audio is not one more fault
                 continue
-            name, code, valence, activation, dominance = found.groups()
+            name, code, rated = found.groups()
             speaking_in, letter = turn.groups()
             path = audio.get(name)
             if name in listed:
@@ -130,6 +132,11 @@ class Iemocap(Reader):
             elif code not in EMOTIONS:
                 yield Fault(path, f"unknown emotion: '{code}' in {file}, line {number}")
             else:
+                try:
+                    valence, activation, dominance = map(_rating, rated.split(","))
+                except ValueError:
+                    yield Fault(path, f"rating not understood: [{rated}] in {file}, line {number}; it stays without it")
+                    valence = activation = dominance = None
                 yield Utterance(
                     path=path,
                     speaker=speaking_in + letter,
@@ -138,9 +145,9 @@ class Iemocap(Reader):
                     label=code,
                     emotion=EMOTIONS[code],
                     votes=self._votes(raters),
-                    activation=float(activation),
-                    valence=float(valence),
-                    dominance=float(dominance),
+                    activation=activation,
+                    valence=valence,
+                    dominance=dominance,
                 )
             listed.add(name)
 
@@ -168,6 +175,11 @@ class Iemocap(Reader):
         """Whether a dialogue or turn belongs to the wanted parts, or to none."""
         found = _DIALOGUE.match(name)
         return not found or PARTS[found[1]] in self.parts
+
+
+def _rating(text: str) -> float | None:
+    rating = float(text)
+    return None if math.isnan(rating) else rating
 
 
 def _sessions(root: Path) -> list[str]:

@@ -99,8 +99,7 @@ class MspImprov(Reader):
             video, _, rest = header.partition(";")
             code, *values = (field.strip() for field in rest.split(";"))
             turn = _TURN.fullmatch(PurePosixPath(video).stem)
-            ratings = _ratings(values)
-            if not turn or ratings is None:
+            if not turn:
                 yield Fault(table, f"not understood: line {number}: {header[:80]!r}")
                 continue
             name = f"MSP{turn[0][3:]}"
@@ -115,6 +114,11 @@ class MspImprov(Reader):
             elif code not in EMOTIONS:
                 yield Fault(path, f"unknown emotion: '{code}' in {table}, line {number}")
             else:
+                ratings = _ratings(values)
+                if ratings is None:
+                    told = f"{'; '.join(filter(None, values))} in {table}, line {number}"
+                    yield Fault(path, f"rating not understood: {told}; it stays without it")
+                    ratings = {}
                 yield Utterance(
                     path=path,
                     speaker=turn["speaker"],

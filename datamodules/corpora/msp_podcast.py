@@ -4,7 +4,7 @@ import codecs
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -108,8 +108,15 @@ class MspPodcast(Reader):
             elif stem not in audio:
                 yield Fault(f"{folder}/{row['FileName']}", f"missing file: listed in {table}")
             else:
+                ratings = {}
+                for dimension, column in _RATINGS.items():
+                    try:
+                        ratings[dimension] = _rating(row[column])
+                    except ValueError:
+                        told = f"{column} '{row[column]}' in {table}"
+                        yield Fault(audio[stem], f"rating not understood: {told}; it stays without it")
                 try:
-                    yield self._utterance(audio[stem], row, votes.get(stem))
+                    yield self._utterance(audio[stem], row, votes.get(stem), ratings)
                 except ValueError as error:
                     yield Fault(audio[stem], f"unknown value in {table}: {error}")
             listed.add(stem)
@@ -125,10 +132,14 @@ class MspPodcast(Reader):
             tests = sorted(name for name in there if name.startswith(_TEST))
             raise InputError(
                 f"msp_podcast: {table} has no utterance of {', '.join(absent)}",
-                f"set test_sets to some of: {', '.join(tests)}" if tests else "set test_sets=[]: there is no test set",
+                f"set test_sets to some of: {', '.join(tests)}"
+                if tests
+                else "it has no test set: set test_sets=[] and split.protocol=speaker_groups",
             )
 
-    def _utterance(self, path: str, row: dict[str, str], votes: str | None) -> Utterance:
+    def _utterance(
+        self, path: str, row: dict[str, str], votes: str | None, ratings: Mapping[str, float | None]
+    ) -> Utterance:
         """Makes an utterance of a row; raises ValueError where one of its values is not the corpus's."""
         known = {column: None if value.lower() in _UNKNOWN else value for column, value in row.items()}
         label, gender, split = known["EmoClass"], known["Gender"] and known["Gender"].lower(), row["Split_Set"]
@@ -146,9 +157,9 @@ class MspPodcast(Reader):
             label=label,
             emotion=EMOTIONS.get(label or ""),
             votes=Counter(EMOTIONS[letter] for letter in votes) if votes else None,
-            activation=_rating(known, "EmoAct"),
-            valence=_rating(known, "EmoVal"),
-            dominance=_rating(known, "EmoDom"),
+            activation=ratings.get("activation"),
+            valence=ratings.get("valence"),
+            dominance=ratings.get("dominance"),
             split="test" if split in self.test_sets else _SPLITS.get(split),
         )
 
@@ -169,14 +180,8 @@ def _podcast(stem: str) -> str | None:
     return fields[1] if len(fields) > 2 else None
 
 
-def _rating(row: dict[str, str | None], column: str) -> float | None:
-    text = row[column]
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{column} '{text}'") from None
+def _rating(text: str) -> float | None:
+    return None if text.lower() in _UNKNOWN else float(text)
 
 
 def _votes(root: Path) -> dict[str, str]:
