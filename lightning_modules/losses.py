@@ -28,11 +28,11 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None, 
     if not known.any():
         return 0.0 * logits.sum()
     logits, target = logits[known].float(), target[known]
+    if weight is None or target.dim() == 1:
+        return F.cross_entropy(logits, target, weight, label_smoothing=label_smoothing)
+    # The weighted mean, as for classes; PyTorch would divide by the number of utterances.
     total = F.cross_entropy(logits, target, weight, reduction="sum", label_smoothing=label_smoothing)
-    if weight is None:
-        return total / len(target)
-    # The weighted mean, for shares too, which PyTorch would divide by the number of utterances.
-    return total / (weight[target] if target.dim() == 1 else target @ weight).sum()
+    return total / (target @ weight).sum()
 
 
 def concordance_loss(prediction: Tensor, target: Tensor) -> Tensor:
