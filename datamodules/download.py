@@ -2,16 +2,16 @@
 
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from threading import Event
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pooch
 import requests
 from requests.adapters import HTTPAdapter
-from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, SSLError, Timeout
+from requests.exceptions import ChunkedEncodingError, ConnectionError, InvalidURL, RequestException, SSLError, Timeout
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -83,6 +83,12 @@ def full_disk(folder: Path, needed: int | None = None) -> InputError:
     )
 
 
+def digest(file: Path, checksum: str) -> str:
+    """The checksum of a file, of the kind that another one is: "md5:…" or "sha256:…"."""
+    algorithm = checksum.partition(":")[0]
+    return f"{algorithm}:{pooch.file_hash(str(file), algorithm)}"
+
+
 class Fetcher:
     """Fetches files into a folder; what is not complete stays there, and the next attempt goes on from it.
 
@@ -90,6 +96,9 @@ class Fetcher:
         folder: Where to.
         bar: Shows how far it is.
         by_hand: What else the user can do where fetching fails for good.
+
+    Attributes:
+        stopped: Once it is set, what is fetched by other threads ends soon.
     """
 
     def __init__(self, folder: Path, bar: Progress, by_hand: str) -> None:
@@ -99,7 +108,7 @@ class Fetcher:
         self.session = requests.Session()
         for scheme in ("https://", "http://"):
             self.session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
-        pooch.get_logger().setLevel("WARNING")
+        self.stopped = Event()
 
     def fetch(
         self,
@@ -123,20 +132,26 @@ class Fetcher:
             InputError: It cannot be had, or is not what was published.
         """
         name = name or PurePosixPath(urlsplit(url).path).name
+        file = self.folder / name
+        if file.is_file() and digest(file, checksum) == checksum:
+            return file
         own = self.bar.add_task(name, total=None) if task is None else None
-        transfer = _Transfer(self, self.folder / f"{name}.part", headers or {}, own, task)
+        transfer = _Transfer(self, url, self.folder / f"{name}.part", headers or {}, own, task)
         try:
             while True:
-                try:
-                    return Path(pooch.retrieve(url, checksum, name, self.folder, downloader=transfer))
-                except ValueError as error:
-                    if not transfer.pieced:
-                        raise InputError(
-                            f"{url} is not the file that was published: {str(error).partition('. Deleted')[0]}",
-                            f"it was deleted; try again, or {self.by_hand}",
-                        ) from error
-                    # Begun another time, perhaps from another file of the same name.
-                    self.tell(f"{name} does not fit to its beginning: fetching all of it again")
+                self.retry(url, transfer.receive, transfer.size)
+                # The file has its name only once it was compared: when this is interrupted, nothing of it is lost.
+                got = digest(transfer.part, checksum)
+                if got == checksum:
+                    return transfer.finish(file)
+                transfer.discard()
+                if not transfer.inherited:
+                    raise InputError(
+                        f"{url} is not the file that was published: its checksum is {got} instead of {checksum}",
+                        f"it was deleted; try again, or {self.by_hand}",
+                    )
+                # Begun another time, perhaps from another file of the same name.
+                self.tell(f"{name} does not fit to its beginning: fetching all of it again")
         finally:
             if own is not None:
                 self.bar.remove_task(own)
@@ -152,19 +167,23 @@ class Fetcher:
         Raises:
             InputError: It did not go well.
         """
-        failures = 0
+        failures, most = 0, size()
         while True:
-            before = size()
             try:
                 return attempt()
             except (PassingError, RequestException) as error:
-                failures = 0 if size() > before else failures + 1
+                if self.stopped.is_set():
+                    raise
+                # Where every attempt begins anew, only what none had before is a progress.
+                failures = 0 if size() > most else failures + 1
+                most = max(most, size())
                 passing = isinstance(error, PassingError | ConnectionError | Timeout | ChunkedEncodingError)
                 if failures >= ATTEMPTS or not passing or isinstance(error, SSLError):
                     raise self.refused(url, _reason(error)) from error
                 self.tell(f"{url}: {_reason(error)}; trying again")
                 pause_s = max(PAUSE_S * 2 ** max(failures - 1, 0), getattr(error, "pause_s", 0.0))
-                time.sleep(min(pause_s, LONGEST_PAUSE_S))
+                if self.stopped.wait(min(pause_s, LONGEST_PAUSE_S)):
+                    raise
 
     def refused(self, url: str, reason: str) -> InputError:
         """The error for what cannot be had."""
@@ -176,66 +195,88 @@ class Fetcher:
 
 
 class _Transfer:
-    """Brings one file here; pooch calls it with the URL and the place.
+    """Brings one file here.
 
     Attributes:
-        pieced: Whether the file was put together of several answers.
+        inherited: Whether what came last was put behind what an earlier call left.
     """
 
     def __init__(
-        self, fetcher: Fetcher, part: Path, headers: Mapping[str, str], own: TaskID | None, shared: TaskID | None
+        self,
+        fetcher: Fetcher,
+        url: str,
+        part: Path,
+        headers: Mapping[str, str],
+        own: TaskID | None,
+        shared: TaskID | None,
     ) -> None:
         self.fetcher = fetcher
+        self.url = url
         self.part = part
         self.tag = part.with_name(f"{part.name}.tag")
         self.headers = headers
         self.own = own  # a bar of its own shows its total, too
         self.task = own if shared is None else shared
         self.shown = 0
-        self.pieced = False
+        self.inherited = part.is_file()
 
-    def __call__(self, url: str, target: str, _pooch: Any) -> None:
-        self.fetcher.retry(url, lambda: self._receive(url), self._size)
-        self.part.replace(target)
-        self.tag.unlink(missing_ok=True)
-
-    def _size(self) -> int:
+    def size(self) -> int:
+        """How much there is."""
         return self.part.stat().st_size if self.part.is_file() else 0
 
-    def _receive(self, url: str) -> None:
+    def finish(self, file: Path) -> Path:
+        """Gives the file its name."""
+        self.tag.unlink(missing_ok=True)
+        return self.part.replace(file)
+
+    def discard(self) -> None:
+        """Deletes what there is."""
+        for file in (self.part, self.tag):
+            file.unlink(missing_ok=True)
+
+    def receive(self) -> None:
         """Makes one request, for all that is missing."""
-        there = self._size()
+        there = self.size()
         # Of compressed answers no range could be asked for.
         headers = {**self.headers, "Accept-Encoding": "identity"}
         if there:
             headers["Range"] = f"bytes={there}-"
             if self.tag.is_file():
                 headers["If-Range"] = self.tag.read_text(encoding="latin-1")  # all of it, if it has changed
-        with self.fetcher.session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
+        with self._ask(headers) as answer:
             if answer.status_code == 416:
-                if answer.headers.get("Content-Range") == f"bytes */{there}":
-                    self.pieced = True  # nothing was missing
-                    return
-                self.part.unlink(missing_ok=True)
+                if there and answer.headers.get("Content-Range") == f"bytes */{there}":
+                    return  # nothing was missing
+                self.discard()
             check(answer)
             start, total = _extent(answer)
             if start not in (0, there):
-                self.part.unlink()
+                self.discard()
                 raise PassingError(f"bytes from {start} on were sent instead of {there}")
-            if total is not None and total - start > shutil.disk_usage(self.part.parent).free:
-                raise full_disk(self.part.parent, total - start)
-            self.pieced = start > 0
+            # What is there is gone on from, or written over.
+            if total is not None and total - there > shutil.disk_usage(self.part.parent).free:
+                raise full_disk(self.part.parent, total - there)
+            self.inherited = self.inherited and start > 0
             if self.own is not None:
                 self.fetcher.bar.update(self.own, total=total)
             self._show(start)
             with self.part.open("ab" if start else "wb") as stream:
                 if not start:
                     self._keep_tag(answer)
+                answer.raw.headers.pop("Content-Encoding", None)  # said of a .tar.gz, which is kept as it is
                 for piece in answer.iter_content(PIECE):
+                    if self.fetcher.stopped.is_set():
+                        raise PassingError("it was stopped")
                     stream.write(piece)
                     self._show(self.shown + len(piece))
-        if total is not None and self._size() < total:
+        if total is not None and self.size() < total:
             raise PassingError("the connection was cut")
+
+    def _ask(self, headers: Mapping[str, str]) -> requests.Response:
+        try:
+            return self.fetcher.session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_S)
+        except ValueError as error:  # partly from below requests
+            raise InvalidURL(f"it leads to an address that is none: {error}") from error
 
     def _keep_tag(self, answer: requests.Response) -> None:
         tag = answer.headers.get("ETag", "W/")
@@ -259,6 +300,8 @@ def _reason(error: Exception) -> str:
         return "the connection was cut"
     if isinstance(error, Timeout) or "timed out" in said:
         return "the server does not answer"
+    if isinstance(error, ConnectionError) and "Connection aborted" in said:
+        return "the server closed the connection without an answer"
     system = re.search(r"\[Errno -?\d+\] ([^'\")]+)", said)
     return system[1] if system and isinstance(error, ConnectionError) else said
 

@@ -3,8 +3,8 @@
 import contextlib
 import fcntl
 import json
-import logging
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -18,8 +18,6 @@ from datamodules.audit import file_stamp
 _SCHEMA = pa.schema([("path", pa.binary()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
 _META = b"ser_aae"
 _ROWS = 1 << 16
-
-_log = logging.getLogger(__name__)
 
 
 class Stamps:
@@ -75,16 +73,20 @@ def unchanged(file: Path, root: Path) -> bool:
 
 
 @contextlib.contextmanager
-def lock(file: Path) -> Iterator[None]:
-    """Holds a lock file, after whoever has it now; the system lets go of it however this process ends."""
+def lock(file: Path) -> Iterator[int]:
+    """Holds a lock file, after whoever has it now; the system lets go of it however this process ends.
+
+    Yields:
+        Its descriptor: programs that inherit it hold the lock, too, until they end.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.info("Waiting for another process that holds %s", file)
+            print(f"Waiting for another process that is at work: it holds {file}", file=sys.stderr, flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+        yield stream.fileno()
 
 
 @contextlib.contextmanager

@@ -6,19 +6,26 @@ import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from datamodules.corpora.base import Repository
 from datamodules.download import CONNECTIONS, TIMEOUT_S, Fetcher, PassingError, check, full_disk
 from datamodules.errors import InputError
+from datamodules.freshness import lock
 from datamodules.unpacking import inside
 
 BATCH = 100
 """How many files are asked for at once; after a cut, as many are fetched again."""
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid sha256:([0-9a-f]{64})\nsize (\d+)\n")
+_NETWORK = re.compile(
+    r"resolve|connect|timed out|too slow|recv|reply|eof|hung up|stream|closed|curl (?!22)\d"
+    r"|returned error: (?:408|425|429|5\d\d)",
+    re.I,
+)
+"""What Git says where the network fails, or a server for now."""
 _LFS = "application/vnd.git-lfs+json"
 
 T = TypeVar("T")
@@ -45,7 +52,13 @@ def check_out(repository: Repository, folder: Path, fetcher: Fetcher) -> None:
     Raises:
         InputError: It cannot be had, or is not what was published.
     """
-    git = _Git(fetcher.folder / "repository.git", repository, fetcher)
+    # Git holds the lock, too: one that outlived us when we were killed is waited for.
+    with lock(fetcher.folder / "git.lock") as held:
+        _check_out(_Git(fetcher.folder / "repository.git", repository, fetcher, held), folder)
+
+
+def _check_out(git: "_Git", folder: Path) -> None:
+    repository, fetcher = git.repository, git.fetcher
     files = git.files()
     large: dict[_Large, list[Path]] = defaultdict(list)
     for path, content in zip(files, git.contents(list(files.values())), strict=True):
@@ -56,10 +69,8 @@ def check_out(repository: Repository, folder: Path, fetcher: Fetcher) -> None:
         else:
             target.write_bytes(content)
     for one, fetched in zip(large, _fetch_large(repository, list(large), fetcher), strict=True):
-        first, *others = large[one]
-        for other in others:  # the same content under several names
-            shutil.copyfile(fetched, other)
-        fetched.replace(first)
+        for target in large[one]:  # the same content may have several names
+            shutil.copyfile(fetched, target)  # kept until all is in its place
 
 
 class _GitError(InputError):
@@ -69,9 +80,9 @@ class _GitError(InputError):
 class _Git:
     """A bare repository that holds one commit of another one, all its folders, and of its files the needed ones."""
 
-    def __init__(self, folder: Path, repository: Repository, fetcher: Fetcher) -> None:
-        self.folder, self.repository, self.fetcher = folder, repository, fetcher
-        for stale in folder.glob("*.lock"):  # of a Git that was killed: no other one is at work here
+    def __init__(self, folder: Path, repository: Repository, fetcher: Fetcher, held: int) -> None:
+        self.folder, self.repository, self.fetcher, self.held = folder, repository, fetcher, held
+        for stale in folder.glob("*.lock"):  # of a Git that was killed: none is at work here, or it would hold the lock
             stale.unlink()
         self._run("init", "--quiet", "--bare")
         for key, value in (("url", repository.page), ("promisor", "true"), ("partialclonefilter", "blob:none")):
@@ -120,7 +131,9 @@ class _Git:
             try:
                 self._run("fetch", *options, *arguments, lines=lines)
             except _GitError as error:
-                raise PassingError(error.problem) from error
+                if _NETWORK.search(error.problem):
+                    raise PassingError(error.problem) from error
+                raise self.fetcher.refused(self.repository.page, error.problem) from error
 
         self.fetcher.retry(self.repository.page, attempt)
 
@@ -132,6 +145,7 @@ class _Git:
                 self._command(*arguments),
                 input=lines,
                 env=environment,
+                pass_fds=[self.held],
                 capture_output=True,
                 text=True,
                 errors="surrogateescape",
@@ -159,13 +173,18 @@ def _fetch_large(repository: Repository, files: Sequence[_Large], fetcher: Fetch
     total, missing = (sum(one.size for one in some) for some in (files, absent))
     task = fetcher.bar.add_task(f"{len(files)} files", total=total, completed=total - missing)
 
-    def fetch(one: _Large, url: str, headers: Mapping[str, str]) -> None:
+    def fetch(links: Mapping[str, tuple[str, dict[str, str]]], one: _Large) -> None:
+        url, headers = links[one.oid]
         fetcher.fetch(url, f"sha256:{one.oid}", name=one.oid, headers=headers, task=task)
 
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        for portion in _portions(absent):
-            links = _links(repository, portion, fetcher)  # which do not last, and so are not asked for all at once
-            list(pool.map(fetch, portion, *zip(*(links[one.oid] for one in portion), strict=True)))
+    with ThreadPool(CONNECTIONS) as pool:  # an executor would wait for servers that are silent, however this ends
+        try:
+            for portion in _portions(absent):
+                links = _links(repository, portion, fetcher)  # which do not last, and so are not asked for all at once
+                list(pool.imap(partial(fetch, links), portion))
+        except BaseException:
+            fetcher.stopped.set()
+            raise
     fetcher.bar.remove_task(task)
     return places
 

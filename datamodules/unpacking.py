@@ -1,5 +1,7 @@
 """Unpacks archives of others: nothing ever lands outside the folder, and nothing but files and folders is made."""
 
+import errno
+import lzma
 import shutil
 import stat
 import tarfile
@@ -15,8 +17,9 @@ from rich.progress import Progress
 from datamodules.download import full_disk
 from datamodules.errors import InputError
 
-_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
-_CONTRADICTORY = (FileExistsError, IsADirectoryError, NotADirectoryError)
+_DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
+# Of names that contradict each other or are none; the modules that decompress give no number.
+_OF_MEMBERS = {None, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 
 
 class _Member(NamedTuple):
@@ -62,7 +65,9 @@ def unpack(archive: Path, folder: Path, bar: Progress, top: str = "") -> None:
                 with target.open("xb") as copy:
                     if source is not None:
                         shutil.copyfileobj(source, copy, 1 << 20)
-        except (*_DAMAGED, *_CONTRADICTORY) as error:
+        except (*_DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _OF_MEMBERS:
+                raise
             raise InputError(f"{archive} cannot be unpacked: {error}", "remove it, and fetch it again") from error
         finally:
             bar.remove_task(task)

@@ -1,5 +1,6 @@
 """A site of corpora's owners on this machine, with all that goes wrong on the way to one."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import NamedTuple
 
 
@@ -27,11 +29,14 @@ class Site:
     Attributes:
         files: What is served.
         tags: ETag of each file.
+        dates: When a file was modified.
+        encodings: How a file is said to be compressed.
         moved: Where a path redirects to.
         repositories: Folder of Git repositories, served by Git's own program.
         large: Git LFS: repository → contents by their hashes.
         refusals: Statuses that are answered first, by path; with a header Retry-After if it is told.
-        cuts: After how many bytes the next answers are cut, by path; the last of a list stays.
+        cuts: After how many bytes the next answers are cut, by path; those after them are whole.
+        gates: Answers to these paths wait for the event.
         held: Paths that are answered with that many bytes, and then nothing until the end.
         ranges: Whether parts of files can be asked for.
         requests: All that came.
@@ -40,11 +45,14 @@ class Site:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.tags: dict[str, str] = {}
+        self.dates: dict[str, str] = {}
+        self.encodings: dict[str, str] = {}
         self.moved: dict[str, str] = {}
         self.repositories: Path | None = None
         self.large: dict[str, dict[str, bytes]] = {}
         self.refusals: dict[str, list[tuple[int, str | None]]] = defaultdict(list)
         self.cuts: dict[str, list[int]] = defaultdict(list)
+        self.gates: dict[str, threading.Event] = {}
         self.held: dict[str, int] = {}
         self.ranges = True
         self.requests: list[Request] = []
@@ -78,6 +86,24 @@ def serve() -> Iterator[Site]:
         thread.join()
 
 
+@contextmanager
+def answer_with(*answers: bytes) -> Iterator[str]:
+    """Yields the address of a server that answers with these bytes in turn, with the last of them again and again."""
+    left = list(answers)
+
+    class Handler(BaseRequestHandler):
+        def handle(self) -> None:
+            if self.request.recv(1 << 16):
+                self.request.sendall(left.pop(0) if len(left) > 1 else left[0])
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -101,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> None:
         path, _, query = self.path.partition("?")
         self.site.requests.append(Request(self.command, path, self.headers.get("Range")))
+        if path in self.site.gates:
+            self.site.gates[path].wait(30)
         if self.site.refusals[path]:
             status, wait = self.site.refusals[path].pop(0)
             self._send(status, b"no", {} if wait is None else {"Retry-After": wait})
@@ -108,6 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(302, b"", {"Location": self.site.moved[path]})
         elif path.endswith("/info/lfs/objects/batch"):
             self._tell_links(path.removesuffix(".git/info/lfs/objects/batch"), body)
+        elif path.startswith("/objects/") and self.headers.get("Authorization") != "whoever":
+            self._send(403, b"no", {})
         elif path in self.site.files:
             self._send_file(path)
         elif self.site.repositories is not None and (self.site.repositories / path.split("/")[1]).is_dir():
@@ -127,17 +157,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, path: str) -> None:
         body, status, headers = self.site.files[path], 200, {}
-        tag = self.site.tags.get(path)
-        if tag is not None:
-            headers["ETag"] = tag
+        tag, date = self.site.tags.get(path), self.site.dates.get(path)
+        told = {"ETag": tag, "Last-Modified": date, "Content-Encoding": self.site.encodings.get(path)}
+        headers.update({name: value for name, value in told.items() if value is not None})
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and self.site.ranges and self.headers.get("If-Range") in (None, tag):
+        if asked and self.site.ranges and self.headers.get("If-Range") in (None, tag, date):
             start, total = int(asked[1]), len(body)
             if start >= total:
                 self._send(416, b"", {"Content-Range": f"bytes */{total}"})
                 return
             body, status = body[start:], 206
             headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
+        if "gzip" in self.headers.get("Accept-Encoding", ""):
+            body = gzip.compress(body)
+            headers["Content-Encoding"] = "gzip"
         if path in self.site.held:
             self._send(status, body, headers, limit=self.site.held[path])
             self.site.over.wait(30)

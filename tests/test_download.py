@@ -1,16 +1,19 @@
 """`make data` against a server on this machine: what is fetched, and everything that goes wrong on the way."""
 
+import errno
 import hashlib
 import io
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import warnings
 import zipfile
@@ -33,7 +36,7 @@ from datamodules.corpora.ravdess import Ravdess
 from experiments.__main__ import INTERRUPTED, main
 from experiments.data import downloads, on_application
 from tests import fakes
-from tests.site import Site, md5, serve, wait_until
+from tests.site import Site, answer_with, md5, serve, wait_until
 
 PROJECT = Path(__file__).parents[1]
 PATH = "/files/speech.zip"
@@ -138,6 +141,7 @@ def test_a_corpus(site: Site, offer: Offer, archive: bytes, made: Path, data: Da
     assert told.out.splitlines() == [
         "ravdess: CC BY-NC-SA 4.0; the terms and how to cite it: https://example.org/ravdess",
         f"{root / 'ravdess'}: 16 recordings",
+        f'next: make data CORPUS=librispeech-clean-100 ARGS="data.root={root}"',
         f'next: make train EXP=ravdess_cat ARGS="data.root={root}"',
     ]
     assert told.err == f"Downloading {site.url}{PATH}\n"
@@ -154,6 +158,23 @@ def test_a_corpus(site: Site, offer: Offer, archive: bytes, made: Path, data: Da
     assert "It is there already: nothing is downloaded." in again.out
     assert f"{root / 'ravdess'}: 16 recordings" in again.out
     assert site.requests == []
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'say "$HOME"', "a`b\\c!"])
+def test_the_next_commands_can_be_pasted(name: str, offer: Offer, archive: bytes, data: Data, tmp_path: Path) -> None:
+    offer(archive)
+    root = tmp_path / name
+    (root / "LibriSpeech").mkdir(parents=True)
+    (command,) = re.findall("^next: (.*)", data("ravdess", f"data.root={root}").out, re.M)
+    bash = ["bash", "-c", f"{command} --dry-run --no-print-directory"]
+    typed = subprocess.run(bash, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    assert shlex.split(typed)[-2:] == ["ravdess_cat", f"data.root={root}"]
+
+
+def test_the_next_commands_bring_what_else_an_experiment_needs(nemo: Path, data: Data, tmp_path: Path) -> None:
+    fakes.librispeech(tmp_path / "LibriSpeech", speakers=2, seconds=0.3)
+    told = data("nemo", f"data.root={tmp_path}")
+    assert re.findall("next: make (.*) ARGS=", told.out) == ["train EXP=nemo_cat"]
 
 
 def test_where_it_goes(
@@ -231,7 +252,12 @@ def test_parts_of_a_corpus_share_its_folder(
     root = tmp_path / "corpora"
     assert f"{root / 'LibriSpeech' / 'dev-clean'}: 4 recordings" in data("librispeech-0", f"data.root={root}").out
     assert sorted(entry.name for entry in (root / "LibriSpeech").iterdir()) == ["SPEAKERS.TXT", "dev-clean"]
+    table = root / "LibriSpeech" / "SPEAKERS.TXT"
+    own = table.read_bytes() + b"; mine\n"
+    table.write_bytes(own)
     told = data("librispeech-1", f"data.root={root}")
+    assert table.read_bytes() == own
+    assert "next: make data CORPUS=ravdess " in told.out
     assert told.out.splitlines()[-1] == f'next: make train EXP=ravdess_cat ARGS="data.root={root}"'
     assert [entry.name for entry in root.iterdir()] == ["LibriSpeech"]
     read = list(LibriSpeech().read(root / "LibriSpeech"))
@@ -256,6 +282,34 @@ def test_an_archive_without_the_folder(offer: Offer, archive: bytes, data: Data,
     offer(archive, top="release")
     assert "holds nothing in the folder 'release'" in error(data("ravdess", f"data.root={tmp_path}"))
     assert not (tmp_path / "ravdess").exists()
+
+
+def test_an_archive_without_the_part(offer: Offer, archive: bytes, data: Data, tmp_path: Path) -> None:
+    source = offer(archive)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ravdess, "downloads", {"ravdess": Download(source.url, source.checksum, "x", 16, part="dev")})
+        assert "x offers 0 of 16 recordings now" in error(data("ravdess", f"data.root={tmp_path}"))
+    assert not (tmp_path / "ravdess").exists()
+
+
+def test_recordings_are_counted_before_they_are_put_in_place(
+    offer: Offer, archive: bytes, data: Data, tmp_path: Path
+) -> None:
+    offer(archive, audio=17)
+    message = error(data("ravdess", f"data.root={tmp_path}"))
+    assert "https://example.org/ravdess offers 16 of 17 recordings now" in message
+    assert not (tmp_path / "ravdess").exists()
+
+
+def test_an_archive_that_is_said_to_be_compressed(
+    site: Site, offer: Offer, made: Path, data: Data, tmp_path: Path
+) -> None:
+    """Some servers tell the compression of a .tar.gz as that of their answer."""
+    path = "/files/speech.tar.gz"
+    offer(tarred(made, "."), path)
+    site.encodings[path] = "x-gzip"
+    assert data("ravdess", f"data.root={tmp_path}").code == 0
+    assert contents(tmp_path / "ravdess") == contents(made)
 
 
 # What goes wrong on the way
@@ -289,6 +343,16 @@ def test_it_gives_up_after_some_attempts_that_bring_nothing(
     assert site.ranges_of(PATH) == [f"bytes={CUT}-"]
 
 
+def test_beginning_anew_again_and_again_is_no_progress(
+    site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path
+) -> None:
+    offer(archive)
+    site.ranges = False
+    site.cuts[PATH] = [CUT, 2 * CUT] * 20
+    assert "the connection was cut" in error(data("ravdess", f"data.root={tmp_path}"))
+    assert len(site.requests) == 2 + download.ATTEMPTS
+
+
 def test_a_server_that_sends_no_parts(site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path) -> None:
     offer(archive)
     site.ranges = False
@@ -310,13 +374,23 @@ def plant(file: Path, content: bytes) -> None:
     file.write_bytes(content)
 
 
-def test_a_file_that_has_changed_since(site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["tag", "date", "date beside a weak tag"])
+def test_a_file_that_has_changed_since(
+    by: str, site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path
+) -> None:
+    offer(bytes(len(archive)), checksum=md5(archive))
+    validators = site.tags if by == "tag" else site.dates
+    if by == "date beside a weak tag":
+        site.tags[PATH] = 'W/"always"'
+    validators[PATH] = '"first"' if by == "tag" else "Sun, 22 Nov 2026 10:00:00 GMT"
+    site.cuts[PATH] = [CUT] + [0] * download.ATTEMPTS
+    error(data("ravdess", f"data.root={tmp_path}"))
+    assert (tmp_path / PART).stat().st_size == CUT
     offer(archive)
-    site.tags[PATH] = '"second"'
-    plant(tmp_path / PART, b"of another file")
-    (tmp_path / f"{PART}.tag").write_text('"first"')
+    validators[PATH] = '"second"' if by == "tag" else "Sun, 22 Nov 2026 11:00:00 GMT"
+    site.requests.clear()
     assert data("ravdess", f"data.root={tmp_path}").code == 0
-    assert site.ranges_of(PATH) == ["bytes=15-"], "all of it came"
+    assert site.ranges_of(PATH) == [f"bytes={CUT}-"], "all of it came"
 
 
 def test_a_file_that_has_changed_unseen(site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path) -> None:
@@ -341,6 +415,36 @@ def test_a_wrong_checksum(algorithm: str, site: Site, offer: Offer, archive: byt
     assert not (tmp_path / "ravdess").exists()
 
 
+@pytest.mark.parametrize("left", [0, 15])
+def test_a_wrong_checksum_of_what_was_cut(
+    left: int, site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path
+) -> None:
+    """It is fetched a second time only where the fault may be in what an earlier run left."""
+    offer(archive, checksum=md5(b"x"))
+    if left:
+        plant(tmp_path / PART, bytes(left))
+    site.cuts[PATH] = [CUT, len(archive)] * 20
+    assert "is not the file that was published" in error(data("ravdess", f"data.root={tmp_path}"))
+    first = [f"bytes={left}-", f"bytes={left + CUT}-"] if left else [None, f"bytes={CUT}-"]
+    assert site.ranges_of(PATH) == first + [None, f"bytes={CUT}-"] * bool(left)
+
+
+def test_an_interrupted_checksum(
+    site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(archive)
+
+    def interrupt(*arguments: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pooch.file_hash", interrupt)
+        assert data("ravdess", f"data.root={tmp_path}").code == INTERRUPTED
+    assert (tmp_path / PART).read_bytes() == archive
+    assert data("ravdess", f"data.root={tmp_path}").code == 0
+    assert site.ranges_of(PATH) == [None, f"bytes={len(archive)}-"]
+
+
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_a_refusal_is_final(status: int, site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path) -> None:
     offer(archive)
@@ -355,8 +459,14 @@ def test_a_busy_server_is_left_alone_for_a_while(
 ) -> None:
     offer(archive)
     site.refusals[PATH] = [(503, None), (429, "7"), (503, "100000"), (500, "Sun, 22 Nov 2026 10:00:00 GMT")]
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
+    slept: list[float | None] = []
+
+    class Event(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            slept.append(timeout)
+            return False
+
+    monkeypatch.setattr(download, "Event", Event)
     assert data("ravdess", f"data.root={tmp_path}").code == 0
     assert slept == [0.001, 7, download.LONGEST_PAUSE_S, 0.008]
 
@@ -400,6 +510,54 @@ def test_a_redirection_without_end(site: Site, offer: Offer, archive: bytes, dat
     offer(archive)
     site.moved[PATH] = PATH
     assert "redirects" in error(data("ravdess", f"data.root={tmp_path}"))
+
+
+@pytest.mark.parametrize("place", ["http://[::1", "ftp://x/y", f"http://{'a' * 70}/x"])
+def test_a_redirection_to_nowhere(
+    place: str, site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path
+) -> None:
+    offer(archive)
+    site.moved[PATH] = place
+    message = error(data("ravdess", f"data.root={tmp_path}"))
+    assert f"{site.url}{PATH} cannot be downloaded: " in message
+    assert len(site.requests) == 1
+
+
+def offer_of(url: str, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets RAVDESS be at some address."""
+    monkeypatch.setattr(Ravdess, "downloads", {"ravdess": Download(f"{url}/speech.zip", md5(content), "x", 16)})
+
+
+@pytest.mark.usefixtures("site")
+def test_a_server_that_closes_without_an_answer(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answer_with(b"") as url:
+        offer_of(url, b"", monkeypatch)
+        told = data("ravdess", f"data.root={tmp_path}")
+    assert "speech.zip cannot be downloaded: the server closed the connection without an answer\n" in error(told)
+    assert told.err.count("trying again") == download.ATTEMPTS - 1
+
+
+@pytest.mark.usefixtures("site")
+def test_a_server_without_encryption(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with a certificate is no better the next time."""
+    with answer_with(b"HTTP/1.1 400 Bad Request\r\n\r\n") as url:
+        offer_of(url.replace("http", "https"), b"", monkeypatch)
+        told = data("ravdess", f"data.root={tmp_path}")
+    assert "SSL" in error(told)
+    assert "trying again" not in told.err
+
+
+@pytest.mark.usefixtures("site")
+def test_a_part_that_was_not_asked_for(
+    archive: bytes, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n%s\r\n%s"
+    part = head % (b"206 Partial Content", 3, b"Content-Range: bytes 5-7/100\r\n", b"abc")
+    with answer_with(part, head % (b"200 OK", len(archive), b"", archive)) as url:
+        offer_of(url, archive, monkeypatch)
+        told = data("ravdess", f"data.root={tmp_path}")
+    assert told.code == 0
+    assert "bytes from 5 on were sent instead of 0; trying again" in told.err
 
 
 class Bar(Progress):
@@ -448,20 +606,32 @@ def test_the_disk_has_no_room_for_the_file(
     assert data("ravdess", f"data.root={tmp_path}").code == 0
 
 
+def test_what_is_written_over_needs_no_room(
+    site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(archive)
+    site.ranges = False
+    plant(tmp_path / PART, bytes(1000))
+    limit_disk(monkeypatch, len(archive) - 1000)
+    assert data("ravdess", f"data.root={tmp_path}").code == 0
+
+
 def limit_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": free}))
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("kind", ["zip", "zip of several", "tar"])
 def test_an_archive_that_grows_beyond_the_disk(
     kind: str, site: Site, offer: Offer, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bomb").mkdir()
     (tmp_path / "bomb" / "03-01-01-01-01-01-01.wav").write_bytes(bytes(3_000_000))
     packed = io.BytesIO()
+    several = 3 if kind == "zip of several" else 1
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
-        target.write(tmp_path / "bomb" / "03-01-01-01-01-01-01.wav", "03-01-01-01-01-01-01.wav")
-    offer(packed.getvalue() if kind == "zip" else tarred(tmp_path / "bomb", "."), audio=1)
+        for number in range(several):
+            target.writestr(f"03-01-01-01-01-01-0{number + 1}.wav", bytes(3_000_000 // several))
+    offer(tarred(tmp_path / "bomb", ".") if kind == "tar" else packed.getvalue(), audio=1)
     root = tmp_path / "corpora"
     limit_disk(monkeypatch, 2_000_000)
     message = error(data("ravdess", f"data.root={root}"))
@@ -500,6 +670,62 @@ def test_a_folder_that_cannot_be_made(offer: Offer, archive: bytes, data: Data, 
     assert "give a folder that you may write to" in error(data("ravdess", f"data.root={tmp_path / 'file'}"))
 
 
+@pytest.mark.parametrize("kind", ["long name", "loop", "file"])
+def test_a_place_that_cannot_be(
+    kind: str, site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path
+) -> None:
+    offer(archive)
+    root, place = tmp_path / "root", tmp_path / "root" / "ravdess"
+    root.mkdir()
+    if kind == "long name":
+        root = tmp_path / ("a" * 300)
+    elif kind == "loop":
+        place.symlink_to("ravdess")
+    else:
+        place.touch()
+    told = "File name too long" if kind == "long name" else f"{place} is in the way"
+    assert told in error(data("ravdess", f"data.root={root}"))
+    assert site.requests == []
+
+
+@pytest.mark.parametrize("folder", ["root", "root/ravdess"])
+def test_a_place_that_cannot_be_read(
+    folder: str, site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path
+) -> None:
+    offer(archive)
+    (tmp_path / "root" / "ravdess").mkdir(parents=True)
+    (tmp_path / folder).chmod(0)
+    everything = os.geteuid() == 0  # is allowed to this user
+    if everything:
+        os.seteuid(65534)
+    try:
+        message = error(data("ravdess", f"data.root={tmp_path / 'root'}"))
+    finally:
+        if everything:
+            os.seteuid(0)
+        (tmp_path / folder).chmod(0o700)
+    assert "Permission denied" in message
+    assert site.requests == []
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_mount_point(
+    number: int, site: Site, offer: Offer, archive: bytes, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(archive)
+    place = tmp_path / "ravdess"
+    place.mkdir()
+
+    def refuse(file: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), str(file), None, str(target))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    message = error(data("ravdess", f"data.root={tmp_path}"))
+    assert f"{place} is a mount point" in message
+    assert "make a folder on that disk" in message
+    assert site.requests == []
+
+
 # Archives that are not what they should be
 
 
@@ -533,17 +759,37 @@ def tar_of(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> bytes:
     return packed.getvalue()
 
 
+def damaged(method: int) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as target:
+        target.writestr("x.wav", hashlib.shake_256(b"noise").digest(5000))
+    content = packed.getvalue()
+    return content[:60] + bytes(byte ^ 255 for byte in content[60:90]) + content[90:]
+
+
+def tar_with_nul() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("x")
+        member.pax_headers = {"path": "Actor_01/\0x.wav"}
+        archive.addfile(member)
+    return packed.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
+        (damaged(zipfile.ZIP_DEFLATED), "cannot be unpacked"),
+        (damaged(zipfile.ZIP_BZIP2), "cannot be unpacked"),
+        (damaged(zipfile.ZIP_LZMA), "cannot be unpacked"),
+        (zip_of(f"{'a' * 300}.wav"), "cannot be unpacked"),
+        (tar_with_nul(), "cannot be unpacked"),
         (zip_of("../planted"), "'../planted' is a path outside"),
         (zip_of("a/../../planted"), "is a path outside"),
-        (zip_of("/tmp/planted"), "is a path outside"),
         (zip_of("..\\planted"), "is a path outside"),
         (zip_of(zip_link("planted")), "'planted' is a link"),
         (zip_of(zip_link("planted", stat.S_IFIFO)), "'planted' is a device"),
         (tar_of("../planted"), "'../planted' is a path outside"),
-        (tar_of("/tmp/planted"), "is a path outside"),
         (tar_of("planted", tarfile.SYMTYPE, "/etc"), "'planted' is a link"),
         (tar_of("planted", tarfile.LNKTYPE, "Actor_01/03-01-01-01-01-01-01.wav"), "'planted' is a link"),
         (tar_of("planted", tarfile.CHRTYPE), "'planted' is a device"),
@@ -566,26 +812,32 @@ def test_an_archive_that_is_not_unpacked(content: bytes, told: str, offer: Offer
     assert [entry.name for entry in root.iterdir()] == [".ravdess.download"]
     planted = [file for file in tmp_path.rglob("*") if file.name == "planted" or file.is_symlink()]
     assert planted == []
-    assert not Path("/tmp/planted").exists()
+
+
+@pytest.mark.parametrize("pack", [zip_of, tar_of])
+def test_an_archive_with_an_absolute_path(
+    pack: Callable[[str], bytes], offer: Offer, data: Data, tmp_path: Path
+) -> None:
+    offer(pack(str(tmp_path / "planted")), audio=1)
+    assert "is a path outside" in error(data("ravdess", f"data.root={tmp_path / 'root'}"))
+    assert not (tmp_path / "planted").exists()
 
 
 # Interruptions and other processes
 
 SCRIPT = """
 import sys
-from datamodules import download
-from datamodules.corpora.base import Download
-from datamodules.corpora.ravdess import Ravdess
+from datamodules.corpora import CORPORA
+from datamodules.corpora.base import Download, Repository
 from experiments.__main__ import main
-url, checksum, root = sys.argv[1:]
-Ravdess.downloads = {"ravdess": Download(url, checksum, "https://x", 16)}
-print("begun", flush=True)
-sys.exit(main(["data", "ravdess", f"data.root={root}"]))
+corpus, source, root = sys.argv[1:]
+CORPORA[corpus].downloads = {corpus: eval(source)}
+sys.exit(main(["data", corpus, f"data.root={root}"]))
 """
 
 
-def start(source: Download, root: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", SCRIPT, source.url, source.checksum, str(root)]
+def start(source: Download | Repository, root: Path, corpus: str = "ravdess") -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", SCRIPT, corpus, repr(source), str(root)]
     return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -626,9 +878,16 @@ def test_unpacking_begins_anew(
 
 def test_two_processes_at_once(site: Site, offer: Offer, archive: bytes, tmp_path: Path) -> None:
     source = offer(archive)
-    with start(source, tmp_path) as one, start(source, tmp_path) as other:
-        said = [process.communicate(timeout=60)[0] for process in (one, other)]
-        assert (one.returncode, other.returncode) == (0, 0)
+    gate = site.gates[PATH] = threading.Event()
+    with start(source, tmp_path) as one:
+        wait_until(lambda: site.requests)
+        with start(source, tmp_path) as other:
+            assert other.stderr is not None
+            notice = other.stderr.readline()  # of what it does first
+            gate.set()
+            said = [process.communicate(timeout=60)[0] for process in (one, other)]
+    assert notice.startswith("Waiting for another process that is at work")
+    assert (one.returncode, other.returncode) == (0, 0)
     assert [f"{tmp_path / 'ravdess'}: 16 recordings" in out for out in said] == [True, True]
     assert len(site.requests) == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["ravdess"]
@@ -694,6 +953,40 @@ def test_a_repository_that_a_killed_git_left(nemo: Path, data: Data, tmp_path: P
     assert contents(root / "nemo") == needed(nemo)
 
 
+def test_a_git_that_outlives_the_process(nemo: Path, site: Site, tmp_path: Path) -> None:
+    """It is waited for: its lock files are its own."""
+    root = tmp_path / "corpora"
+    gate = site.gates["/nemo/git-upload-pack"] = threading.Event()
+    with start(Nemo.downloads["nemo"], root, "nemo") as killed:
+        wait_until(lambda: any(request.method == "POST" for request in site.requests))
+        killed.kill()
+    lock = root / ".nemo.download" / "repository.git" / "shallow.lock"
+    lock.touch()
+    with start(Nemo.downloads["nemo"], root, "nemo") as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("Downloading ")
+        assert process.stderr.readline().startswith("Waiting for another process")
+        assert lock.exists()
+        gate.set()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert contents(root / "nemo") == needed(nemo)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(404, "not found"), (401, "terminal prompts disabled"), (403, "returned error: 403")]
+)
+def test_a_repository_that_is_refused(
+    status: int, told: str, nemo: Path, site: Site, data: Data, tmp_path: Path
+) -> None:
+    path = "/nemo/info/refs"
+    site.refusals[path] = [(status, None)] * 9
+    answer = data("nemo", f"data.root={tmp_path / 'corpora'}")
+    assert f"{site.url}/nemo cannot be downloaded: git fetch: " in error(answer)
+    assert told in answer.err
+    assert len(site.requests) == 1
+
+
 def test_a_repository_that_is_cut(nemo: Path, site: Site, data: Data, tmp_path: Path) -> None:
     """Portions that have come are kept, from one attempt and from one call to the next."""
     root = tmp_path / "corpora"
@@ -724,7 +1017,6 @@ def test_a_repository_that_is_cut(nemo: Path, site: Site, data: Data, tmp_path: 
 def test_another_commit_than_the_published_one(
     nemo: Path, site: Site, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "ATTEMPTS", 2)
     source = Repository(f"{site.url}/nemo", "1" * 40, 12, ("samples", "data.tsv"))
     monkeypatch.setattr(Nemo, "downloads", {"nemo": source})
     assert "1111" in error(data("nemo", f"data.root={tmp_path / 'corpora'}"))
@@ -793,6 +1085,41 @@ def test_large_files(cremad: Large, bar: Bar, site: Site, data: Data, tmp_path: 
     fetched = [request.path for request in site.requests if request.path.startswith("/objects/")]
     assert len(fetched) == len(set(fetched)) == len(cremad.objects)
     assert [entry.name for entry in root.iterdir()] == ["CREMA-D"]
+
+
+def test_large_files_that_are_interrupted(cremad: Large, site: Site, tmp_path: Path) -> None:
+    """Servers that have fallen silent are not waited for."""
+    for oid in cremad.objects:
+        site.held[f"/objects/cremad/{oid}"] = 100
+    with start(Cremad.downloads["cremad"], tmp_path / "corpora", "cremad") as process:
+        wait_until(lambda: sum(request.path in site.held for request in site.requests) == download.CONNECTIONS)
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        _out, err = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert time.monotonic() - begun < 3
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err
+
+
+def test_large_files_stay_until_all_are_in_their_place(
+    cremad: Large, site: Site, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "corpora"
+    copied: list[Path] = []
+
+    def interrupt(source: Path, target: Path, real: Callable[[Path, Path], Path] = shutil.copyfile) -> None:
+        if copied:
+            raise KeyboardInterrupt
+        copied.append(real(source, target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", interrupt)
+        assert data("cremad", f"data.root={root}").code == INTERRUPTED
+    site.requests.clear()
+    assert data("cremad", f"data.root={root}").code == 0
+    assert [request for request in site.requests if request.path.startswith("/objects/")] == []
+    assert contents(root / "CREMA-D") == cremad.whole
 
 
 def test_large_files_of_a_mirror(cremad: Large, site: Site, data: Data, tmp_path: Path) -> None:
