@@ -1,11 +1,12 @@
 """Fetches files over HTTP: shows how far it is, tries again, goes on after a cut, and keeps what has its checksum."""
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pooch
@@ -109,6 +110,7 @@ class Fetcher:
         for scheme in ("https://", "http://"):
             self.session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
         self.stopped = Event()
+        pooch.get_logger().setLevel("WARNING")
 
     def fetch(
         self,
@@ -132,26 +134,24 @@ class Fetcher:
             InputError: It cannot be had, or is not what was published.
         """
         name = name or PurePosixPath(urlsplit(url).path).name
-        file = self.folder / name
-        if file.is_file() and digest(file, checksum) == checksum:
-            return file
         own = self.bar.add_task(name, total=None) if task is None else None
         transfer = _Transfer(self, url, self.folder / f"{name}.part", headers or {}, own, task)
         try:
             while True:
-                self.retry(url, transfer.receive, transfer.size)
-                # The file has its name only once it was compared: when this is interrupted, nothing of it is lost.
-                got = digest(transfer.part, checksum)
-                if got == checksum:
-                    return transfer.finish(file)
-                transfer.discard()
-                if not transfer.inherited:
-                    raise InputError(
-                        f"{url} is not the file that was published: its checksum is {got} instead of {checksum}",
-                        f"it was deleted; try again, or {self.by_hand}",
-                    )
-                # Begun another time, perhaps from another file of the same name.
-                self.tell(f"{name} does not fit to its beginning: fetching all of it again")
+                try:
+                    file = Path(pooch.retrieve(url, checksum, name, self.folder, downloader=transfer))
+                    transfer.discard()
+                    return file
+                except ValueError as error:
+                    got = digest(transfer.part, checksum)
+                    transfer.discard()
+                    if not transfer.inherited:
+                        raise InputError(
+                            f"{url} is not the file that was published: its checksum is {got} instead of {checksum}",
+                            f"it was deleted; try again, or {self.by_hand}",
+                        ) from error
+                    # Begun another time, perhaps from another file of the same name.
+                    self.tell(f"{name} does not fit to its beginning: fetching all of it again")
         finally:
             if own is not None:
                 self.bar.remove_task(own)
@@ -195,7 +195,7 @@ class Fetcher:
 
 
 class _Transfer:
-    """Brings one file here.
+    """Brings one file here; pooch calls it with the URL and the place, and compares the checksum.
 
     Attributes:
         inherited: Whether what came last was put behind what an earlier call left.
@@ -220,14 +220,18 @@ class _Transfer:
         self.shown = 0
         self.inherited = part.is_file()
 
+    def __call__(self, url: str, target: str, _pooch: Any) -> None:
+        self.fetcher.retry(url, self.receive, self.size)
+        # Under both names, since pooch deletes what it was given when it is interrupted.
+        Path(target).unlink()
+        try:
+            os.link(self.part, target)
+        except OSError:  # not all file systems have links
+            shutil.copyfile(self.part, target)
+
     def size(self) -> int:
         """How much there is."""
         return self.part.stat().st_size if self.part.is_file() else 0
-
-    def finish(self, file: Path) -> Path:
-        """Gives the file its name."""
-        self.tag.unlink(missing_ok=True)
-        return self.part.replace(file)
 
     def discard(self) -> None:
         """Deletes what there is."""

@@ -434,11 +434,11 @@ def test_an_interrupted_checksum(
 ) -> None:
     offer(archive)
 
-    def interrupt(*arguments: object) -> str:
+    def interrupt(*arguments: object, **options: object) -> str:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pooch.file_hash", interrupt)
+        patch.setattr("pooch.hashes.file_hash", interrupt)
         assert data("ravdess", f"data.root={tmp_path}").code == INTERRUPTED
     assert (tmp_path / PART).read_bytes() == archive
     assert data("ravdess", f"data.root={tmp_path}").code == 0
