@@ -3,8 +3,7 @@
 import difflib
 import logging
 import shlex
-from collections.abc import Collection as Names
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,14 +79,14 @@ class SpeechDataModule(LightningDataModule):
         split: SplitSettings,
         sample_rate: int,
         seed: int,
-        tasks: Names[str] = ("emotion",),
+        tasks: Iterable[str] = ("emotion",),
     ) -> None:
         super().__init__()
         self.settings = settings
         self.split_settings = split
         self.sample_rate = sample_rate
         self.seed = seed
-        self.tasks = tasks
+        self.tasks = frozenset(tasks)
         self.faults: list[str] = []
         self._read = 0
         names = [*settings.labelled, *split.test_corpora, *(auxiliary.corpus for auxiliary in settings.auxiliary)]

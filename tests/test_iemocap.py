@@ -16,8 +16,9 @@ from datamodules.corpora import find_root, make_reader
 from datamodules.corpora.base import Fault, Scale, Utterance
 from datamodules.errors import InputError
 from datamodules.manifest import Manifest
-from datamodules.splits import CorpusColumns, SplitSettings, fold_count, make_split
+from datamodules.splits import SplitSettings, fold_count
 from tests import fakes
+from tests.folds import columns, sides
 
 HEADER = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n"
 IMPROVISED = (
@@ -502,27 +503,11 @@ def test_customary_classes_in_their_proportions(tmp_path: Path) -> None:
 SPEAKERS = [f"iemocap/Ses0{session}{letter}" for session in range(1, 6) for letter in "FM"]
 
 
-def columns(manifest: Manifest) -> CorpusColumns:
-    chosen = np.flatnonzero(manifest.class_codes(CUSTOMARY) >= 0)
-    codes = {name: manifest.codes(name) for name in ("speaker", "gender", "session", "split")}
-    return CorpusColumns("iemocap", chosen, **{name: (code[chosen], words) for name, (code, words) in codes.items()})
-
-
-def sides(columns: CorpusColumns, settings: SplitSettings) -> list[list[str]]:
-    """The speakers of training, development and test."""
-    split = make_split([columns], settings)
-    codes, words = columns.speaker
-    found = []
-    for side in (split.train, split.development, split.test):
-        found.append(sorted({words[code] for code in codes[np.isin(columns.rows, side)]}))
-    assert split.train.size + split.development.size + split.test.size == 80
-    return found
-
-
 @pytest.mark.parametrize("development", ["same_session", "next"])
 def test_leave_one_session_out(manifest: Manifest, development: str) -> None:
     settings = SplitSettings(protocol="leave_one_session_out", development=development)
-    corpus = columns(manifest)
+    corpus = columns(manifest, CUSTOMARY)
+    assert corpus.rows.size == 80
     assert fold_count([corpus], settings) == 5
     for fold in range(5):
         female, male = SPEAKERS[2 * fold : 2 * fold + 2]
@@ -539,7 +524,8 @@ def test_leave_one_session_out(manifest: Manifest, development: str) -> None:
 @pytest.mark.parametrize("development", ["same_session", "next"])
 def test_leave_one_speaker_out(manifest: Manifest, development: str) -> None:
     settings = SplitSettings(protocol="leave_one_speaker_out", development=development)
-    corpus = columns(manifest)
+    corpus = columns(manifest, CUSTOMARY)
+    assert corpus.rows.size == 80
     assert fold_count([corpus], settings) == 10
     for fold, speaker in enumerate(SPEAKERS):
         partner = speaker[:-1] + {"F": "M", "M": "F"}[speaker[-1]]

@@ -14,8 +14,9 @@ from datamodules.corpora import find_root, make_reader
 from datamodules.corpora.base import Fault, Scale, Utterance
 from datamodules.errors import InputError
 from datamodules.manifest import Manifest
-from datamodules.splits import CorpusColumns, SplitSettings, fold_count, make_split
+from datamodules.splits import SplitSettings, fold_count
 from tests import fakes
+from tests.folds import columns, sides
 
 TABLE = """\
 UTD-IMPROV-S01A-F01-S-FM01.avi; N; A:3.000000; V:3.500000; D:2.500000;
@@ -384,27 +385,11 @@ def test_manifest_is_made_again_when_the_table_changes(tmp_path: Path) -> None:
 # Splits
 
 
-def columns(manifest: Manifest) -> CorpusColumns:
-    chosen = np.flatnonzero(manifest.class_codes(CUSTOMARY) >= 0)
-    codes = {name: manifest.codes(name) for name in ("speaker", "gender", "session", "split")}
-    return CorpusColumns("msp_improv", chosen, **{name: (code[chosen], words) for name, (code, words) in codes.items()})
-
-
-def sides(columns: CorpusColumns, settings: SplitSettings) -> list[list[str]]:
-    """The speakers of training, development and test."""
-    split = make_split([columns], settings)
-    codes, words = columns.speaker
-    found = []
-    for side in (split.train, split.development, split.test):
-        found.append(sorted({words[code] for code in codes[np.isin(columns.rows, side)]}))
-    assert split.train.size + split.development.size + split.test.size == 12 * 16
-    return found
-
-
 @pytest.mark.parametrize("development", ["same_session", "next"])
 def test_leave_one_session_out(manifest: Manifest, development: str) -> None:
     settings = SplitSettings(protocol="leave_one_session_out", development=development)
-    corpus = columns(manifest)
+    corpus = columns(manifest, CUSTOMARY)
+    assert corpus.rows.size == 12 * 16
     assert fold_count([corpus], settings) == 6
     for fold in range(6):
         held_out, following = ([SPEAKERS[one % 6], SPEAKERS[6 + one % 6]] for one in (fold, fold + 1))
@@ -419,7 +404,8 @@ def test_leave_one_session_out(manifest: Manifest, development: str) -> None:
 @pytest.mark.parametrize("development", ["same_session", "next"])
 def test_leave_one_speaker_out(manifest: Manifest, development: str) -> None:
     settings = SplitSettings(protocol="leave_one_speaker_out", development=development)
-    corpus = columns(manifest)
+    corpus = columns(manifest, CUSTOMARY)
+    assert corpus.rows.size == 12 * 16
     assert fold_count([corpus], settings) == 12
     for fold, speaker in enumerate(SPEAKERS):
         expected = SPEAKERS[(fold + (6 if development == "same_session" else 1)) % 12]
