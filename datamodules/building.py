@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from itertools import islice
 from operator import attrgetter
@@ -29,6 +29,9 @@ from datamodules.splits import SIDES
 from datamodules.vocabulary import DIMENSIONS, GENDERS
 
 _UTTERANCE = [field.name for field in fields(Utterance)]
+DRAFT = pa.schema([(field.name, pa.string() if field.type == WORD else field.type) for field in SCHEMA])
+"""Columns of a manifest whose rows are not all known yet: strings that repeat are plain."""
+
 _ROWS_PER_BATCH = 1 << 14
 # By whether they are decoded; a chunk is a fraction of a second.
 _SEGMENTS_PER_CHUNK = {True: 64, False: 1024}
@@ -70,32 +73,33 @@ def build_manifest(
     """
     root = root.expanduser().resolve()
     audit = replace(audit or AuditSettings(), hash_content=hash_content or reader.labelled)
-    file = cache_dir.expanduser().resolve() / f"{reader.corpus}-{_key(reader, root, audit)}.arrow"
-    if rebuild or not _is_current(file, root):
+    file = manifest_file(reader, root, cache_dir, audit)
+    if rebuild or not is_current(file, root):
         with _explained(root, file), lock(file.with_suffix(".lock")):
             reader.prepare(root)
             if not root.is_dir():
                 problem = f"{reader.corpus}: the folder {root} does not exist"
                 raise InputError(problem, f"to get it: {reader.how_to_get}")
-            if rebuild or not _is_current(file, root):  # another process may have made it in the meantime
+            if rebuild or not is_current(file, root):  # another process may have made it in the meantime
                 _build(reader, root, file, audit, workers, progress)
     manifest = Manifest(file)
-    _check(manifest, max_bad_fraction)
+    check_usable(manifest, max_bad_fraction)
     return manifest
 
 
-def _key(reader: Reader, root: Path, audit: AuditSettings) -> str:
-    """Hash of everything but the corpus itself that a manifest depends on."""
+def manifest_file(reader: Reader, root: Path, cache_dir: Path, audit: AuditSettings) -> Path:
+    """Where a corpus's manifest is kept, by a hash of everything but the corpus itself that it depends on."""
     sources = [
         Path(inspect.getfile(cls)).read_bytes().hex()
         for cls in type(reader).__mro__
         if issubclass(cls, Reader)  # the reader, what it is derived from, and what all share
     ]
     parts = [VERSION, reader.name, reader.corpus, reader.options(), sources, str(root), asdict(audit)]
-    return hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=8).hexdigest()
+    key = hashlib.blake2b(json.dumps(parts, default=str).encode(), digest_size=8).hexdigest()
+    return cache_dir.expanduser().resolve() / f"{reader.corpus}-{key}.arrow"
 
 
-def _is_current(file: Path, root: Path) -> bool:
+def is_current(file: Path, root: Path) -> bool:
     """Whether there is a complete manifest and nothing has changed that it was made from; reads only the stamps."""
     try:
         whole = file.stat().st_size == read_state(state_file(file))["bytes"]
@@ -123,37 +127,72 @@ def _explained(root: Path, file: Path) -> Iterator[None]:
 
 
 def _build(reader: Reader, root: Path, file: Path, audit: AuditSettings, workers: int | None, progress: bool) -> None:
-    """Writes the manifest and, last, its state, each at once.
+    """Writes the manifest of what the reader finds.
 
-    Rows go first to a file of plain strings, in batches, so that memory does not grow with the corpus; from it the
-    strings' dictionaries are taken, which Arrow needs before the rows.
+    Rows go first to a file of plain strings, in batches, so that memory does not grow with the corpus.
     """
-    draft, done, state = (file.with_suffix(f".{name}-{os.getpid()}") for name in ("draft", "done", "new-state"))
+    draft = file.with_suffix(f".draft-{os.getpid()}")
     try:
         stamps = Stamps(root)
         stamps.watch(reader.watched(root))  # before anything is read: what changes from now on is noticed next time
         faults = _write_draft(reader, root, draft, audit, workers, progress, stamps)
-        facts = {
-            "version": VERSION,
-            "corpus": reader.corpus,
-            "reader": reader.name,
-            "options": reader.options(),
-            "language": reader.language,
-            "licence": reader.licence,
-            "labelled": reader.labelled,
-            "synthetic": reader.synthetic,
-            "audit": asdict(audit),
-            "scales": {name: [s.low, s.high, s.reversed] for name in DIMENSIONS for s in [reader.scale(name)]},
-            "faults": [[fault.path, fault.reason] for fault in faults],
-        }
-        sha256 = _write_encoded(draft, done, facts)
-        stamps.write(state, {"sha256": sha256, "bytes": done.stat().st_size, "root": str(root)})
+        write_manifest(file, _Draft(draft), declared(reader, audit, faults), stamps)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def declared(reader: Reader, audit: AuditSettings, faults: Sequence[Fault] = ()) -> dict[str, Any]:
+    """What a manifest says beside its rows (see `Manifest.facts`)."""
+    return {
+        "version": VERSION,
+        "corpus": reader.corpus,
+        "reader": reader.name,
+        "options": reader.options(),
+        "language": reader.language,
+        "licence": reader.licence,
+        "labelled": reader.labelled,
+        "synthetic": reader.synthetic,
+        "audit": asdict(audit),
+        "scales": {name: [s.low, s.high, s.reversed] for name in DIMENSIONS for s in [reader.scale(name)]},
+        "faults": [[fault.path, fault.reason] for fault in faults],
+    }
+
+
+def write_manifest(file: Path, batches: Iterable[pa.RecordBatch], facts: Mapping[str, Any], stamps: Stamps) -> None:
+    """Writes a manifest and, last, its state, each at once; memory does not grow with the number of rows.
+
+    Args:
+        file: Where it is kept (see `manifest_file`).
+        batches: The rows, with the columns of `DRAFT`; gone through twice, since Arrow needs the dictionaries before
+            the rows.
+        facts: What `declared` says.
+        stamps: Of what it was made from.
+    """
+    done, state = (file.with_suffix(f".{name}-{os.getpid()}") for name in ("done", "new-state"))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        sha256 = _write_encoded(batches, done, facts)
+        stamps.write(state, {"sha256": sha256, "bytes": done.stat().st_size, "root": str(stamps.root)})
         state_file(file).unlink(missing_ok=True)  # never beside a file that it does not describe
         done.replace(file)
         state.replace(state_file(file))
     finally:
-        for temporary in (draft, done, state):
+        for temporary in (done, state):
             temporary.unlink(missing_ok=True)
+
+
+class _Draft:
+    """The rows of an Arrow file, batch by batch."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        # Not mapped: what is read of a mapped file counts as memory of this process.
+        with pa.OSFile(str(self.file)) as source:
+            rows = pa.ipc.open_file(source)
+            for index in range(rows.num_record_batches):
+                yield rows.get_batch(index)
 
 
 def _write_draft(
@@ -191,7 +230,6 @@ def _write_draft(
                 yield [(one.path, one.start, one.end) for one in utterances]
         waiting.append((odd, []))
 
-    schema = pa.schema([(field.name, pa.string() if field.type == WORD else field.type) for field in SCHEMA])
     gathered: list[pa.RecordBatch] = []
     rows = 0
     console = Console(stderr=True)
@@ -205,14 +243,14 @@ def _write_draft(
         transient=True,
         disable=not (progress and console.is_terminal),
     )
-    with bar, file.open("wb") as stream, pa.ipc.new_file(stream, schema) as writer:
+    with bar, file.open("wb") as stream, pa.ipc.new_file(stream, DRAFT) as writer:
         task = bar.add_task(f"Reading {reader.corpus}", total=None)
         for results in inspect_all(str(root), chunks(), audit, workers):
             odd, utterances = waiting.popleft()
             faults.extend(odd)
             if audit.hash_content:
                 _stamp(stamps, utterances, results)
-            batch, unusable = _rows(reader, utterances, results, schema)
+            batch, unusable = _rows(reader, utterances, results)
             faults.extend(unusable)
             gathered.append(batch)
             rows += len(batch)
@@ -220,7 +258,7 @@ def _write_draft(
                 writer.write_table(pa.Table.from_batches(gathered).combine_chunks())
                 gathered, rows = [], 0
             bar.advance(task, len(results))
-        writer.write_table(pa.Table.from_batches(gathered, schema).combine_chunks())
+        writer.write_table(pa.Table.from_batches(gathered, DRAFT).combine_chunks())
     [(odd, _)] = waiting
     return faults + odd
 
@@ -231,30 +269,30 @@ def _stamp(stamps: Stamps, utterances: list[Utterance], results: list[Result]) -
     stamps.add(list(files), sizes, mtimes_ns)
 
 
-def _rows(
-    reader: Reader, utterances: list[Utterance], results: list[Result], schema: pa.Schema
-) -> tuple[pa.RecordBatch, list[Fault]]:
+def _rows(reader: Reader, utterances: list[Utterance], results: list[Result]) -> tuple[pa.RecordBatch, list[Fault]]:
     """Makes rows of those utterances that are usable, and faults of the others."""
     usable: list[Utterance] = []
     inspections: list[Inspection] = []
     faults = []
     scales = {dimension: reader.scale(dimension) for dimension in DIMENSIONS}
+    # Most corpora rate nothing: then the utterances are not gone through one by one.
+    rated = {name: scale for name, scale in scales.items() if {*map(attrgetter(name), utterances)} != {None}}
     for utterance, result in zip(utterances, results, strict=True):
         if not isinstance(result, Inspection):
             faults.append(Fault(utterance.path, result.reason))
             continue
-        if outside := _outside(utterance, scales):
+        if rated and (outside := _outside(utterance, rated)):
             faults.extend(Fault(utterance.path, reason) for reason in outside.values())
             lost: dict[str, Any] = dict.fromkeys(outside)
             utterance = replace(utterance, **lost)  # the rating is lost, and not the utterance with its other labels
         usable.append(utterance)
         inspections.append(result)
     # Column by column, since this is done for each of what may be millions: a tuple for each row takes twice as long.
-    values: dict[str, Any] = dict.fromkeys(schema.names, ())
+    values: dict[str, Any] = dict.fromkeys(DRAFT.names, ())
     values |= {name: list(map(attrgetter(name), usable)) for name in _UTTERANCE}
     values |= zip(Inspection._fields, zip(*inspections, strict=True), strict=False)  # nothing, where there are none
     values["votes"] = [votes and list(votes.items()) for votes in values["votes"]]
-    columns = {field.name: pa.array(values[field.name], field.type) for field in schema}
+    columns = {field.name: pa.array(values[field.name], field.type) for field in DRAFT}
     columns["corpus"] = pa.array([reader.corpus] * len(usable), pa.string())
     columns["speaker"] = pc.binary_join_element_wise(columns["corpus"], columns["speaker"], "/")
     for dimension in DIMENSIONS:
@@ -266,7 +304,7 @@ def _rows(
         known = pc.is_in(columns[name], pa.array([*words, None], pa.string()))
         if not pc.all(known, min_count=0).as_py():
             raise ValueError(f"the reader of {reader.corpus} gives a {name} that is none of {words}")
-    return pa.record_batch([columns[name] for name in schema.names], schema), faults
+    return pa.record_batch([columns[name] for name in DRAFT.names], DRAFT), faults
 
 
 def _outside(utterance: Utterance, scales: Mapping[str, Scale]) -> dict[str, str]:
@@ -282,34 +320,38 @@ def _outside(utterance: Utterance, scales: Mapping[str, Scale]) -> dict[str, str
     return reasons
 
 
-def _write_encoded(draft: Path, file: Path, facts: Mapping[str, Any]) -> str:
-    """Copies the draft, each repeating string as a number; returns the SHA-256 of the file."""
-    # Not mapped: what is read of a mapped file counts as memory of this process.
-    with pa.OSFile(str(draft)) as source:
-        rows = pa.ipc.open_file(source)
-        words = {field.name: pa.array([], pa.string()) for field in SCHEMA if field.type == WORD}
-        for index in range(rows.num_record_batches):
-            batch = rows.get_batch(index)
-            for name, known in words.items():
-                words[name] = pc.unique(pa.concat_arrays([known, pc.drop_null(pc.unique(batch.column(name)))]))
-        schema = SCHEMA.with_metadata({META: json.dumps(facts, sort_keys=True)})
-        with durable(file) as stream, pa.ipc.new_file(stream, schema) as writer:
-            for index in range(rows.num_record_batches):
-                batch = rows.get_batch(index)
-                columns = []
-                for field in SCHEMA:
-                    column = batch.column(field.name)
-                    if field.name in words:
-                        codes = pc.index_in(column, words[field.name], skip_nulls=True)
-                        column = pa.DictionaryArray.from_arrays(codes, words[field.name])
-                    columns.append(column)
-                writer.write_batch(pa.record_batch(columns, schema))
+def _write_encoded(batches: Iterable[pa.RecordBatch], file: Path, facts: Mapping[str, Any]) -> str:
+    """Writes the rows, each repeating string as a number; returns the SHA-256 of the file."""
+    # Each word's number, in the order of their first appearance.
+    numbers: dict[str, dict[str, int]] = {field.name: {} for field in SCHEMA if field.type == WORD}
+    for batch in batches:
+        for name, number in numbers.items():
+            for word in pc.drop_null(pc.unique(batch.column(name))).to_pylist():
+                number.setdefault(word, len(number))
+    words = {name: pa.array(list(number), pa.string()) for name, number in numbers.items()}
+    schema = SCHEMA.with_metadata({META: json.dumps(facts, sort_keys=True)})
+    with durable(file) as stream, pa.ipc.new_file(stream, schema) as writer:
+        for batch in batches:
+            columns = []
+            for field in SCHEMA:
+                column = batch.column(field.name)
+                if field.name in words:
+                    here = column.dictionary_encode()
+                    number = numbers[field.name]
+                    codes = pa.array([number[word] for word in here.dictionary.to_pylist()], pa.int32())
+                    column = pa.DictionaryArray.from_arrays(codes.take(here.indices), words[field.name])
+                columns.append(column)
+            writer.write_batch(pa.record_batch(columns, schema))
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _check(manifest: Manifest, max_bad_fraction: float) -> None:
-    """Refuses a corpus that is empty or too much of which is unusable."""
+def check_usable(manifest: Manifest, max_bad_fraction: float) -> None:
+    """Refuses a corpus that is empty or too much of which is unusable.
+
+    Raises:
+        InputError: It is; with the first faults.
+    """
     faults, total = manifest.faults, len(manifest) + len(manifest.faults)
     if not total:
         raise InputError(

@@ -1,53 +1,56 @@
 """The guard that stops a leak: no speaker and no recording on two sides."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
-
-import numpy as np
+from typing import Protocol
 
 from datamodules.errors import InputError
-from datamodules.splits import Codes, codes_present, natural_key
+from datamodules.splits import natural_key
 
 _EXAMPLES = 5
 
 
-@dataclass(frozen=True)
-class SideColumns:
-    """What the guard looks at: rows of one corpus that stand on one side.
+class Utterances(Protocol):
+    """What the guard looks at: utterances of one corpus that stand on one side."""
 
-    Attributes:
-        corpus: Name of the corpus.
-        speaker: Corpus-qualified ids.
-        content_hash: Hashes of the decoded samples.
-        path: Gives the path of the i-th of these rows; asked for a few culprits only.
-    """
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus."""
+        ...
 
-    corpus: str
-    speaker: Codes
-    content_hash: Codes
-    path: Callable[[int], str]
+    def first_rows(self, column: str, among: Collection[str] | None = None) -> Mapping[str, int]:
+        """The first row with each value, or with each of those in ``among``, of ``speaker`` or ``content_hash``."""
+        ...
+
+    def path(self, row: int) -> str:
+        """The path of a row; asked for a few culprits only."""
+        ...
 
 
-def guard(sides: Mapping[str, Sequence[SideColumns]]) -> None:
+def guard(sides: Mapping[str, Sequence[Utterances]]) -> None:
     """Stop the run when a speaker, or the same recording, stands on two sides.
 
     Rows without a speaker or without a hash are not looked at.
 
     Args:
-        sides: For each side, its rows, corpus by corpus; auxiliary corpora belong to the training side.
+        sides: For each side, its utterances, corpus by corpus; auxiliary corpora belong to the training side. The first
+            side may be of any size: what the others have is looked for in it, and nothing else of it is kept.
 
     Raises:
         InputError: Something leaks: the culprits, with a path on either side.
     """
     leaks = []
+    large, *small = sides
     for what, column in (("speaker", "speaker"), ("recording with the hash", "content_hash")):
-        present = {side: _values_present(columns, column) for side, columns in sides.items()}
+        found = {side: [piece.first_rows(column) for piece in sides[side]] for side in small}
+        among = {value for pieces in found.values() for rows in pieces for value in rows}
+        found[large] = [piece.first_rows(column, among) for piece in sides[large]]
+        present = {side: {value for rows in found[side] for value in rows} for side in sides}
         for first, second in combinations(sides, 2):
             shared = sorted(present[first] & present[second], key=natural_key)
             for value in shared[:_EXAMPLES]:
-                places = " and ".join(f"{side} ({_example(sides[side], column, value)})" for side in (first, second))
-                leaks.append(f"{what} {value} is in {places}")
+                places = (f"{side} ({_example(sides[side], found[side], value)})" for side in (first, second))
+                leaks.append(f"{what} {value} is in {' and '.join(places)}")
             if len(shared) > _EXAMPLES:
                 leaks.append(f"and {len(shared) - _EXAMPLES} more like it in {first} and {second}")
     if leaks:
@@ -58,17 +61,7 @@ def guard(sides: Mapping[str, Sequence[SideColumns]]) -> None:
         )
 
 
-def _values_present(columns: Sequence[SideColumns], column: str) -> set[str]:
-    pairs: list[Codes] = [getattr(piece, column) for piece in columns]
-    return {pair[1][code] for pair in pairs for code in codes_present(pair)}
-
-
-def _example(columns: Sequence[SideColumns], column: str, value: str) -> str:
+def _example(pieces: Sequence[Utterances], found: Sequence[Mapping[str, int]], value: str) -> str:
     """Corpus and path of the first row that has the value."""
-    for piece in columns:
-        codes, values = getattr(piece, column)
-        if value in values:
-            rows = np.flatnonzero(codes == values.index(value))
-            if rows.size:
-                return f"{piece.corpus}/{piece.path(int(rows[0]))}"
-    raise ValueError(f"no row has {value}")
+    piece, row = next((piece, rows[value]) for piece, rows in zip(pieces, found, strict=True) if value in rows)
+    return f"{piece.corpus}/{piece.path(row)}"

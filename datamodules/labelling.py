@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.collection import Collection, Integers
+from datamodules.cells import Integers
+from datamodules.collection import Collection
 from datamodules.vocabulary import DIMENSIONS
 
 Floats = NDArray[np.float32]

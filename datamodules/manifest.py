@@ -1,15 +1,19 @@
-"""A corpus as a table of utterances: one memory-mapped Arrow file, which `datamodules.building` makes."""
+"""A corpus as a table of utterances: one Arrow file, which `datamodules.building` makes."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from datamodules.arrow import from_integers, from_strings, to_numpy
+from datamodules.cells import Cells, Integers, Rows, take
 from datamodules.corpora.base import Fault, Scale
 from datamodules.errors import InputError
 from datamodules.freshness import read_state
@@ -50,6 +54,9 @@ Times are seconds in the file, `frames` those of the utterance at `sample_rate`.
 much of it, and as `_original` in the corpus's units. Speakers are qualified by the corpus: "ravdess/01".
 """
 
+_LOOKED_UP = ["path", "speech_start", "speech_end", "speaker", "gender"]
+"""Columns that are read utterance by utterance."""
+
 META = b"ser_aae"
 """Key of the schema's metadata under which the file says what its reader declares."""
 
@@ -57,8 +64,8 @@ META = b"ser_aae"
 class Manifest:
     """The utterances of one corpus, in the columns of `SCHEMA`.
 
-    The file is memory-mapped when it is first used, once in each process: a manifest pickles as its path, and neither
-    pickling nor opening takes time or memory that grow with the number of rows.
+    The file is opened when it is first used, once in each process, and what is asked for is read from it batch by batch
+    or cell by cell. A manifest pickles as its path, and all it holds is a few numbers for each batch of the file.
 
     Args:
         file: What `build_manifest` made.
@@ -70,15 +77,16 @@ class Manifest:
     def __init__(self, file: Path) -> None:
         self.file = file
         self._expected: str | None = None
+        self._last: tuple[int, list[pa.Array]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": self.file, "_expected": self.sha256}
+        return {"file": self.file, "_expected": self.sha256, "_last": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self.cells.first[-1])
 
     def __repr__(self) -> str:
         return f"Manifest({str(self.file)!r})"
@@ -94,23 +102,25 @@ class Manifest:
         return state
 
     @cached_property
-    def _table(self) -> pa.Table:
-        _ = self._state  # refuses a file that was replaced
-        return pa.ipc.open_file(pa.memory_map(str(self.file))).read_all()
+    def _opened(self) -> tuple[pa.OSFile, Cells]:
+        """The file for both ways to read it, opened at once: it may be replaced later."""
+        _ = self._state  # refuses a file that was replaced before
+        # Not mapped: what is read of a mapped file counts as memory of this process.
+        return pa.OSFile(str(self.file)), Cells(self.file, _LOOKED_UP)
 
-    @cached_property
-    def _batches(self) -> list[list[pa.Array]]:
-        """The columns of each batch; to take them from the table again would be the slowest part of `row`."""
-        return [batch.columns for batch in self._table.to_batches()]
+    @property
+    def cells(self) -> Cells:
+        """Single cells of the columns that are read utterance by utterance."""
+        return self._opened[1]
 
-    @cached_property
-    def _offsets(self) -> NDArray[np.int64]:
-        return np.cumsum([0] + [len(columns[0]) for columns in self._batches])
+    def _open(self, columns: Sequence[str] | None = None) -> pa.ipc.RecordBatchFileReader:
+        wanted = None if columns is None else [SCHEMA.get_field_index(name) for name in columns]
+        return pa.ipc.open_file(self._opened[0], options=pa.ipc.IpcReadOptions(included_fields=wanted))
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
         """What the reader declares: corpus, reader, options, language, licence, labelled, synthetic, scales."""
-        facts: dict[str, Any] = json.loads(self._table.schema.metadata[META])
+        facts: dict[str, Any] = json.loads(self._open().schema.metadata[META])
         return facts
 
     @property
@@ -147,14 +157,45 @@ class Manifest:
         """The corpus's own range of a dimension."""
         return Scale(*self.facts["scales"][dimension])
 
-    def column(self, name: str) -> NDArray[Any]:
-        """A whole column (rows,): numbers with NaN for null; strings as objects with None, for which see `codes`."""
-        column: NDArray[Any] = self._table.column(name).to_numpy()
-        return column
+    def missing(self, name: str) -> bool:
+        """Whether no row has anything in a column; nothing is read."""
+        return bool(self.cells.nulls[name] == len(self))
+
+    def scan(self, columns: Sequence[str], rows: Rows | None = None) -> Iterator[tuple[Rows, pa.RecordBatch]]:
+        """Reads columns batch by batch, in memory that does not grow with the number of rows.
+
+        Args:
+            columns: Their names.
+            rows: The rows wanted, ascending; None is all.
+
+        Yields:
+            Numbers of rows, and the columns at these rows.
+        """
+        reader = self._open(columns)
+        for index, (first, end) in enumerate(pairwise(self.cells.first.tolist())):
+            if rows is None:
+                wanted: Rows = range(first, end)
+            elif isinstance(rows, range):
+                wanted = range(max(first, rows.start), min(end, rows.stop))
+            else:
+                wanted = rows[slice(*np.searchsorted(rows, (first, end)))]
+            if len(wanted):
+                batch = reader.get_batch(index).select(list(columns))
+                if isinstance(wanted, range):
+                    yield wanted, batch.slice(wanted.start - first, len(wanted))
+                else:
+                    yield wanted, batch.take(from_integers(wanted - first))
 
     def arrow(self, name: str) -> pa.ChunkedArray:
-        """A whole column as Arrow has it, not copied."""
-        return self._table.column(name)
+        """A whole column as Arrow has it."""
+        return pa.chunked_array([batch.column(0) for _, batch in self.scan([name])], SCHEMA.field(name).type)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A whole column (rows,): numbers with NaN for null; strings as objects with None, for which see `codes`."""
+        column = self.arrow(name)
+        if pa.types.is_primitive(column.type):
+            return np.concatenate([np.empty(0, column.type.to_pandas_dtype()), *map(to_numpy, column.chunks)])
+        return np.array(column.to_pylist(), object)
 
     def codes(self, name: str) -> tuple[NDArray[np.int32], list[str]]:
         """A column of strings as numbers.
@@ -163,26 +204,78 @@ class Manifest:
             For each row the index of its string, int32 (rows,), -1 for null; and the distinct strings in the order of
             their first appearance.
         """
-        column = self._table.column(name)
+        column = self.arrow(name)
         if column.type != WORD:  # paths and hashes, which rarely repeat
             column = column.dictionary_encode().unify_dictionaries()
         if not column.num_chunks:
             return np.empty(0, np.int32), []
-        codes = [np.asarray(chunk.indices.fill_null(-1)) for chunk in column.chunks]
-        return np.concatenate(codes), column.chunk(0).dictionary.to_pylist()
+        return np.concatenate([codes_of(chunk) for chunk in column.chunks]), column.chunk(0).dictionary.to_pylist()
+
+    def words(self, name: str) -> list[str]:
+        """The distinct strings of a column whose strings repeat, in the order of their codes."""
+        words: list[str] = self._dictionary(name).to_pylist()
+        return words
+
+    def _dictionary(self, name: str) -> pa.Array:
+        first = next(self.scan([name]), None)
+        return pa.array([], pa.string()) if first is None else first[1].column(0).dictionary
+
+    def values(self, name: str, rows: Rows) -> set[str]:
+        """The distinct strings that some rows have in a column whose strings repeat."""
+        words = self.words(name)
+        if len(rows) == len(self):
+            return set(words)
+        present = np.zeros(len(words) + 1, bool)  # the last: null
+        for _, batch in self.scan([name], rows):
+            present[codes_of(batch.column(0))] = True
+        return {words[code] for code in np.flatnonzero(present[:-1])}
+
+    def without(self, name: str, values: Iterable[str]) -> Integers:
+        """Rows that have none of these strings in a column whose strings repeat; null is kept."""
+        keep = np.array([*np.isin(self.words(name), list(values), invert=True), True])
+        kept = [take(rows, np.flatnonzero(keep[codes_of(batch.column(0))])) for rows, batch in self.scan([name])]
+        return np.concatenate(kept)
+
+    def first_rows(self, name: str, rows: Rows, among: Iterable[str] | None = None) -> dict[str, int]:
+        """The first of some rows with each value of a column of strings.
+
+        Args:
+            name: The column.
+            rows: Rows to look at, ascending.
+            among: The values looked for; None is any.
+        """
+        if self.missing(name):
+            return {}
+        wanted = None if among is None else from_strings(among)
+        repeats = SCHEMA.field(name).type == WORD
+        if wanted is not None and repeats and not pc.any(pc.is_in(self._dictionary(name), wanted)).as_py():
+            return {}
+        found: dict[str, int] = {}
+        for numbers, batch in self.scan([name], rows):
+            column = batch.column(0).dictionary_decode() if repeats else batch.column(0)
+            hits = pc.indices_nonzero(column.is_valid() if wanted is None else pc.is_in(column, wanted))
+            places = take(numbers, to_numpy(hits).astype(np.int64))
+            for value, row in zip(column.take(hits).to_pylist(), places.tolist(), strict=True):
+                found.setdefault(value, row)
+        return found
 
     def row(self, index: int) -> dict[str, Any]:
-        """One row as a dictionary; null is None.
+        """One row as a dictionary; null is None. Quick for rows near the last one; of many, see `cells` and `scan`.
 
         Raises:
             IndexError: If there is no such row.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
-        batch = int(np.searchsorted(self._offsets, index, side="right")) - 1
-        place = index - int(self._offsets[batch])
-        columns = zip(self._table.column_names, self._batches[batch], strict=True)
-        return {name: column[place].as_py() for name, column in columns}
+        number = int(np.searchsorted(self.cells.first, index, side="right")) - 1
+        if self._last is None or self._last[0] != number:
+            self._last = number, self._reader.get_batch(number).columns
+        place = index - int(self.cells.first[number])
+        return {name: column[place].as_py() for name, column in zip(SCHEMA.names, self._last[1], strict=True)}
+
+    @cached_property
+    def _reader(self) -> pa.ipc.RecordBatchFileReader:
+        return self._open()
 
     def class_codes(self, classes: Mapping[str, Sequence[str]], agreeing_raters: int = 0) -> NDArray[np.int64]:
         """Each row's class in a class map.
@@ -227,14 +320,19 @@ class Manifest:
     @property
     def has_votes(self) -> bool:
         """Whether any utterance has votes."""
-        return bool(self._table.column("votes").null_count < len(self))
+        return not self.missing("votes")
 
     def _votes(self) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str], NDArray[np.float64]]:
         """All votes of all rows: the row, the emotion as an index into words, those words, and the number of raters."""
-        votes = pa.concat_arrays(self._table.column("votes").chunks)
+        votes = pa.concat_arrays(self.arrow("votes").chunks)
         words = votes.keys.dictionary_encode()
-        row = np.repeat(np.arange(len(self)), np.diff(votes.offsets.to_numpy()))
-        return row, words.indices.to_numpy().astype(np.int64), words.dictionary.to_pylist(), votes.items.to_numpy()
+        row = np.repeat(np.arange(len(self)), np.diff(to_numpy(votes.offsets)))
+        return row, to_numpy(words.indices).astype(np.int64), words.dictionary.to_pylist(), to_numpy(votes.items)
+
+
+def codes_of(column: pa.DictionaryArray) -> NDArray[np.int32]:
+    """Codes of strings in a dictionary, -1 for null."""
+    return to_numpy(column.indices, null=-1)
 
 
 def _class_index(classes: Mapping[str, Sequence[str]]) -> dict[str, int]:

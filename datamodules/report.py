@@ -1,6 +1,6 @@
 """What is in the data: a report of the manifests, as plain values and as tables on the terminal."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from datamodules.arrow import from_integers, to_numpy
+from datamodules.cells import take
 from datamodules.errors import InputError
-from datamodules.manifest import Manifest
+from datamodules.manifest import Manifest, codes_of
 from datamodules.splits import SIDES
 from datamodules.vocabulary import DIMENSIONS, GENDERS
 
@@ -57,19 +59,23 @@ def _both(label: str | None, emotion: str) -> str:
     return emotion if label in (None, emotion) else f"{emotion} (as {label})"
 
 
-def _label_pairs(manifest: Manifest) -> dict[tuple[str | None, str | None], NDArray[np.int64]]:
-    """The rows of each pair of own label and common emotion that occurs."""
-    labels, label_words = manifest.codes("label")
-    emotions, emotion_words = manifest.codes("emotion")
-    pair = labels.astype(np.int64) * (len(emotion_words) + 1) + emotions
-    # Each pair's first row says which it is; null is -1 and finds the None at the end.
-    _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
-    names: list[tuple[str | None, str | None]] = [
-        ([*label_words, None][labels[row]], [*emotion_words, None][emotions[row]]) for row in first
-    ]
-    order = np.argsort(inverse, kind="stable")
-    rows = np.split(order, np.cumsum(np.bincount(inverse, minlength=len(first)))[:-1])
-    return dict(zip(names, rows, strict=False))
+def _label_pairs(manifest: Manifest) -> dict[tuple[str | None, str | None], int]:
+    """How many rows have each pair of own label and common emotion, of those that occur."""
+    if manifest.missing("label") and manifest.missing("emotion"):
+        return {}
+    # None comes first: the code of null is -1.
+    labels, emotions = ([None, *manifest.words(name)] for name in ("label", "emotion"))
+    counts = Counter[int]()
+    for _, batch in manifest.scan(["label", "emotion"]):
+        label, emotion = (codes_of(column).astype(np.int64) + 1 for column in batch.columns)
+        _count(label * len(emotions) + emotion, counts)
+    pairs = {divmod(pair, len(emotions)): rows for pair, rows in sorted(counts.items())}
+    return {(labels[label], emotions[emotion]): rows for (label, emotion), rows in pairs.items()}
+
+
+def _count(values: NDArray[Any], counts: Counter[int]) -> None:
+    distinct, often = np.unique(values, return_counts=True)
+    counts.update(dict(zip(distinct.tolist(), often.tolist(), strict=True)))
 
 
 def data_report(
@@ -102,9 +108,7 @@ def data_report(
 
 
 def _corpus(manifest: Manifest, classes: ClassMap | None, agreeing_raters: int) -> dict[str, Any]:
-    duration = manifest.column("duration")
-    rates, counts = np.unique(manifest.column("sample_rate"), return_counts=True)
-    report = {
+    return {
         "reader": manifest.facts["reader"],
         "options": manifest.facts["options"],
         "licence": manifest.facts["licence"],
@@ -114,64 +118,84 @@ def _corpus(manifest: Manifest, classes: ClassMap | None, agreeing_raters: int) 
         "root": str(manifest.root),
         "manifest": manifest.sha256,
         "utterances": len(manifest),
-        "hours": float(duration.sum()) / 3600,
-        "speech_hours": float((manifest.column("speech_end") - manifest.column("speech_start")).sum()) / 3600,
-        "seconds": {"shortest": float(duration.min(initial=np.inf)), "longest": float(duration.max(initial=0))},
-        "sample_rates": {str(rate): int(count) for rate, count in zip(rates, counts, strict=True)},
+        **_times(manifest),
         "speakers": _speakers(manifest),
         "dimensions": {name: found for name in DIMENSIONS if (found := _dimension(manifest, name))},
         "faults": _faults(manifest),
+        **_classes(manifest, classes, agreeing_raters),
     }
-    if not len(manifest):
-        report["seconds"] = None
-    return report | _classes(manifest, classes, agreeing_raters)
+
+
+def _times(manifest: Manifest) -> dict[str, Any]:
+    seconds, speech, shortest, longest = 0.0, 0.0, np.inf, 0.0
+    rates = Counter[int]()
+    for _, batch in manifest.scan(["duration", "speech_start", "speech_end", "sample_rate"]):
+        duration, start, end, rate = (to_numpy(column) for column in batch.columns)
+        seconds += float(duration.sum())
+        speech += float((end - start).sum())
+        shortest, longest = min(shortest, float(duration.min())), max(longest, float(duration.max()))
+        _count(rate, rates)
+    return {
+        "hours": seconds / 3600,
+        "speech_hours": speech / 3600,
+        "seconds": {"shortest": shortest, "longest": longest} if len(manifest) else None,
+        "sample_rates": {str(rate): rates[rate] for rate in sorted(rates)},
+    }
 
 
 def _speakers(manifest: Manifest) -> dict[str, int]:
-    speakers, _ = manifest.codes("speaker")
-    genders, words = manifest.codes("gender")
-    known = speakers >= 0
-    report = {}
-    for gender, code in [(word, words.index(word) if word in words else -2) for word in GENDERS] + [("unknown", -1)]:
-        report[gender] = len(np.unique(speakers[known & (genders == code)]))
-    return report | {"total": len(np.unique(speakers[known])), "utterances_without": int((~known).sum())}
+    words = manifest.words("gender")
+    # Which pairs of speaker and gender occur; the last of both is null.
+    there = np.zeros((len(manifest.words("speaker")) + 1, len(words) + 1), bool)
+    without = 0
+    for _, batch in manifest.scan(["speaker", "gender"]):
+        speaker, gender = (codes_of(column) for column in batch.columns)
+        there[speaker, gender] = True
+        without += int((speaker < 0).sum())
+    known = there[:-1]
+    report = {word: int(known[:, words.index(word)].sum()) if word in words else 0 for word in GENDERS}
+    report["unknown"] = int(known[:, -1].sum())
+    return report | {"total": int(known.any(axis=1).sum()), "utterances_without": without}
 
 
 def _classes(manifest: Manifest, classes: ClassMap | None, agreeing_raters: int) -> dict[str, Any]:
-    names = [*(classes or {}), None]
-    codes = manifest.class_codes(classes or {})
-    labels = []
+    owner = {emotion: name for name, emotions in (classes or {}).items() for emotion in emotions}
+    counts = Counter[str]()
+    labels: list[dict[str, Any]] = []
     left_out: dict[str, int] = {}
     for (label, emotion), rows in _label_pairs(manifest).items():
         if emotion is None and label is None:
             continue
-        # All rows of a pair are in the same class.
-        name = names[codes[rows[0]]]
-        labels.append({"label": label, "emotion": emotion, "class": name, "utterances": len(rows)})
-        if classes and name is None:
+        name = owner.get(emotion) if emotion else None
+        labels.append({"label": label, "emotion": emotion, "class": name, "utterances": rows})
+        if name:
+            counts[name] += rows
+        elif classes:
             word = label or emotion or ""
-            left_out[word] = left_out.get(word, 0) + len(rows)
+            left_out[word] = left_out.get(word, 0) + rows
     labels.sort(key=lambda one: (-one["utterances"], one["label"] or ""))
     report: dict[str, Any] = {
         "labels": labels,
         "without_label": len(manifest) - sum(one["utterances"] for one in labels),
-        "voted": len(manifest) - manifest.arrow("votes").null_count,
+        "voted": len(manifest) - manifest.cells.nulls["votes"],
     }
     if classes:
-        agreed = manifest.class_codes(classes, agreeing_raters)
-        counts = np.bincount(agreed[agreed >= 0], minlength=len(classes))
-        report["classes"] = {name: int(count) for name, count in zip(classes, counts, strict=True)}
+        agreed = counts
+        if agreeing_raters and counts:
+            codes = manifest.class_codes(classes, agreeing_raters)
+            agreed = Counter(dict(zip(classes, np.bincount(codes[codes >= 0], minlength=len(classes)), strict=True)))
+        report["classes"] = {name: int(agreed[name]) for name in classes}
         report["left_out"] = left_out
-        report["disputed"] = int((codes >= 0).sum() - counts.sum())
+        report["disputed"] = int(counts.total() - agreed.total())
     return report
 
 
 def _dimension(manifest: Manifest, name: str) -> dict[str, Any] | None:
+    if manifest.missing(name):
+        return None
     unit = manifest.column(name).astype(np.float64)
     original = manifest.column(f"{name}_original").astype(np.float64)
     unit, original = unit[~np.isnan(unit)], original[~np.isnan(original)]
-    if not len(unit):
-        return None
     scale = manifest.scale(name)
     return {
         "utterances": len(unit),
@@ -206,21 +230,20 @@ def _faults(manifest: Manifest) -> dict[str, Any]:
 
 
 def _duplicates(manifests: Sequence[Manifest]) -> dict[str, Any]:
-    hashes = pa.chunked_array([chunk for m in manifests for chunk in m.arrow("content_hash").chunks], pa.string())
+    hashed = [manifest for manifest in manifests if not manifest.missing("content_hash")]
+    hashes = pa.chunked_array([chunk for m in hashed for chunk in m.arrow("content_hash").chunks], pa.string())
     counts = pc.value_counts(hashes.drop_null())
-    values, often = counts.field("values"), counts.field("counts")
-    repeated = values.filter(pc.greater(often, 1))
-    # Few rows are left from here on.
-    found = pc.index_in(hashes, repeated, skip_nulls=True)
-    rows = np.flatnonzero(np.asarray(found.is_valid().combine_chunks().to_numpy(zero_copy_only=False)))
-    first = np.cumsum([0] + [len(manifest) for manifest in manifests])
+    repeated = counts.field("values").take(from_integers(np.flatnonzero(to_numpy(counts.field("counts")) > 1)))
+    del hashes, counts
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows.tolist():
-        owner = int(np.searchsorted(first, row, side="right")) - 1
-        utterance = manifests[owner].row(row - int(first[owner]))
-        groups[utterance["content_hash"]].append(
-            {name: utterance[name] for name in ("corpus", "path", "start", "speaker", "label")}
-        )
+    for manifest in hashed if len(repeated) else ():
+        for rows, batch in manifest.scan(["content_hash"]):
+            places = to_numpy(pc.indices_nonzero(pc.is_in(batch.column(0), repeated)))
+            for row in take(rows, places.astype(np.int64)).tolist():
+                utterance = manifest.row(row)
+                groups[utterance["content_hash"]].append(
+                    {name: utterance[name] for name in ("corpus", "path", "start", "speaker", "label")}
+                )
     listed: list[dict[str, Any]] = [
         {
             "utterances": utterances,

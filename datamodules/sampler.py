@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +24,12 @@ class Draw:
     Attributes:
         pool: Index of the pool.
         position: Position in the pool.
-        seed: Of whatever is drawn while reading it (the crop).
+        crop: In [0, 1): where a crop begins, from the first place where it can to the last.
     """
 
     pool: int
     position: int
-    seed: int
+    crop: float
 
 
 def _scramble(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -123,7 +125,7 @@ class QuotaBatchSampler(Sampler[list[Draw]]):
 
     def batch(self, epoch: int, index: int) -> list[Draw]:
         """Batch ``index`` of ``epoch`` for this process."""
-        draws = []
+        draws: list[Draw] = []
         for pool, (size, quota) in enumerate(zip(self.sizes, self.quotas, strict=True)):
             share = quota // self.world_size
             first = (epoch * self.steps + index) * quota + self.rank * share
@@ -132,10 +134,11 @@ class QuotaBatchSampler(Sampler[list[Draw]]):
             positions = np.empty_like(place)
             for one in np.unique(cycle):
                 chosen = cycle == one
-                positions[chosen] = permute(inside[chosen], size, self._key(pool, int(one)))
+                positions[chosen] = permute(inside[chosen], size, _key(self.seed, pool, int(one)))
             with np.errstate(over="ignore"):
-                seeds = _scramble(place.astype(np.uint64) * _GOLDEN + np.uint64(self._key(pool, -1)))
-            draws += [Draw(pool, int(p), int(s)) for p, s in zip(positions, seeds, strict=True)]
+                scrambled = _scramble(place.astype(np.uint64) * _GOLDEN + np.uint64(_key(self.seed, pool, -1)))
+            crops = (scrambled >> np.uint64(11)) * 2.0**-53  # as many bits as a float holds
+            draws += map(Draw, repeat(pool, share), positions.tolist(), crops.tolist())
         return draws
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -143,8 +146,10 @@ class QuotaBatchSampler(Sampler[list[Draw]]):
         for index in range(self.steps):
             yield self.batch(epoch, index)
 
-    def _key(self, pool: int, cycle: int) -> int:
-        return int(np.random.SeedSequence([self.seed, pool, cycle + 1]).generate_state(1, np.uint64)[0])
+
+@lru_cache(maxsize=1024)  # it takes longer than all else of a batch
+def _key(seed: int, pool: int, cycle: int) -> int:
+    return int(np.random.SeedSequence([seed, pool, cycle + 1]).generate_state(1, np.uint64)[0])
 
 
 class WholeSetSampler(Sampler[list[int]]):

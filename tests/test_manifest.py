@@ -289,12 +289,14 @@ def test_manifest_pickles_as_its_path(tmp_path: Path, cache: Path) -> None:
 def test_manifest_that_was_replaced_is_refused(tmp_path: Path, cache: Path) -> None:
     root = fakes.nemo(tmp_path / "nemo", speakers=1)
     manifest = build("nemo", root, cache)
+    before = rows(manifest)
     pickled = pickle.dumps(manifest)
     (root / "samples/AK0_anger_1.wav").unlink()
     build("nemo", root, cache, max_bad_fraction=1)
     with pytest.raises(InputError, match="made again while this run was using it"):
         len(pickle.loads(pickled))
-    assert len(manifest) == 12  # an open one stays what it was
+    assert rows(manifest) == before  # an open one stays what it was
+    assert manifest.column("path").tolist() == [row["path"] for row in before]
 
 
 def test_schema_is_as_documented(tmp_path: Path, cache: Path) -> None:

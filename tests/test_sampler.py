@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.errors import InputError
-from datamodules.sampler import Draw, QuotaBatchSampler, WholeSetSampler, permute
+from datamodules.sampler import QuotaBatchSampler, WholeSetSampler, permute
 
 SIZES, QUOTAS, STEPS = (37, 11, 5), (8, 4, 4), 6
 
@@ -98,7 +98,7 @@ def test_processes_share_the_batches_that_one_process_draws(world_size: int) -> 
         for index in range(STEPS):
             shares = [rank.batch(epoch, index) for rank in ranks]
             together = [draw for share in shares for draw in share]
-            # Crops too: the seeds are part of the draws.
+            # Crops too: they are part of the draws.
             assert sorted(together, key=lambda draw: draw.pool) == alone.batch(epoch, index)
 
 
@@ -116,14 +116,20 @@ def test_every_utterance_comes_once_in_each_cycle_across_epochs(pool: int) -> No
 def test_a_quota_larger_than_its_pool_goes_round_it() -> None:
     (batch,) = sampler(sizes=[3], quotas=[8], steps=1)
     assert sorted(Counter(draw.position for draw in batch).values()) == [2, 3, 3]
-    assert len({draw.seed for draw in batch}) == 8  # the same utterance, another crop
+    assert len({draw.crop for draw in batch}) == 8  # the same utterance, another crop
 
 
-def test_crop_seeds_do_not_repeat() -> None:
-    draws = [draw for epoch in range(20) for index in range(STEPS) for draw in sampler().batch(epoch, index)]
-    assert len({draw.seed for draw in draws}) == len(draws)
-    assert all(isinstance(value, int) for value in (draws[0].pool, draws[0].position, draws[0].seed))
-    assert draws[0] == Draw(draws[0].pool, draws[0].position, draws[0].seed)
+def test_crops_are_spread_evenly_and_do_not_repeat() -> None:
+    draws = [draw for epoch in range(100) for index in range(STEPS) for draw in sampler().batch(epoch, index)]
+    crops = np.array([draw.crop for draw in draws])
+    assert len(np.unique(crops)) == len(crops) == 100 * STEPS * sum(QUOTAS)
+    assert 0 <= crops.min() < 0.001
+    assert 0.999 < crops.max() < 1
+    counts = np.histogram(crops, bins=50, range=(0, 1))[0]
+    expected = len(crops) / 50
+    assert ((counts - expected) ** 2 / expected).sum() < 90  # chi-square with 49 degrees of freedom
+    assert abs(np.corrcoef(crops[:-1], crops[1:])[0, 1]) < 0.04
+    assert [type(value) for value in vars(draws[0]).values()] == [int, int, float]
 
 
 @pytest.mark.parametrize(
