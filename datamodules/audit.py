@@ -5,24 +5,21 @@ Workers import nothing but numpy and soundfile, so that they start fast and stay
 
 import errno
 import hashlib
-import multiprocessing
 import os
 import re
-import signal
 import stat
 import struct
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+
+from datamodules.processes import work_off
 
 Segment = tuple[str, float, float | None]
 """A file relative to the corpus root, and start and end in it in seconds; None is the end of the file."""
@@ -39,8 +36,6 @@ END_TOLERANCE_SECONDS = 0.1
 """Annotated ends are rounded, and may lie that far behind the end of the file."""
 
 _BLOCK_SAMPLES = 1 << 20
-_IN_FLIGHT_PER_WORKER = 4
-_TOO_FEW_CHUNKS = 4
 _UNKNOWN_LENGTH = 0x7FFFF000
 """Programs that write WAV into a pipe put this or more where they cannot know the length; such files are sound."""
 _PROMISED_AND_HELD = re.compile(r"^ *(?:data|SSND) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -76,6 +71,9 @@ class Inspection(NamedTuple):
     content_hash: str | None
     size: int
     mtime_ns: int
+
+
+_WHOLE = len(Inspection._fields)
 
 
 class Unusable(NamedTuple):
@@ -219,18 +217,6 @@ def _decode(sound: soundfile.SoundFile, first: int, stop: int) -> tuple[str, NDA
     return digest.hexdigest(), np.concatenate(powers), frame
 
 
-def inspect_chunk(root: str, segments: Sequence[Segment], settings: AuditSettings, inspect: Inspect) -> list[Result]:
-    """Inspects several segments, in order."""
-    return [inspect(root, segment, settings) for segment in segments]
-
-
-def _inspect_chunk_plainly(
-    root: str, segments: Sequence[Segment], settings: AuditSettings, inspect: Inspect
-) -> list[tuple[Any, ...]]:
-    """As `inspect_chunk`, in plain tuples: named ones take three times as long from one process to another."""
-    return [tuple(result) for result in inspect_chunk(root, segments, settings, inspect)]
-
-
 def inspect_all(
     root: str,
     chunks: Iterable[list[Segment]],
@@ -238,10 +224,9 @@ def inspect_all(
     workers: int | None = None,
     inspect: Inspect = inspect_segment,
 ) -> Iterator[list[Result]]:
-    """Inspects chunks of segments in several processes; yields each chunk's results, in order, as they come.
+    """Inspects chunks of segments in several processes; yields each chunk's results, in order (see `work_off`).
 
-    Only a few chunks a worker are on their way at any time, however many there are. Few chunks are inspected in this
-    process, since others would take longer to start. A file that kills its process becomes an unusable one.
+    A file that kills its process becomes an unusable one.
 
     Args:
         root: The corpus root.
@@ -253,78 +238,15 @@ def inspect_all(
     Raises:
         BrokenProcessPool: If processes cannot even start.
     """
-    workers = workers or available_cores()
-    chunks = iter(chunks)
-    head = list(islice(chunks, _TOO_FEW_CHUNKS))
-    if workers == 1 or len(head) < _TOO_FEW_CHUNKS:
-        for chunk in chain(head, chunks):
-            yield inspect_chunk(root, chunk, settings, inspect)
-        return
-    with _Pool(workers, root, settings, inspect) as pool:
-        pending: deque[tuple[list[Segment], Future[list[tuple[Any, ...]]]]] = deque()
-        for chunk in chain(head, chunks):
-            pending.append((chunk, pool.submit(chunk)))
-            if len(pending) >= workers * _IN_FLIGHT_PER_WORKER:
-                yield pool.collect(*pending.popleft())
-        while pending:
-            yield pool.collect(*pending.popleft())
+    work = partial(_inspect_plainly, root, settings, inspect)
+    for results in work_off(work, chunks, partial(_crashed, root), workers):
+        yield [(Inspection if len(one) == _WHOLE else Unusable)._make(one) for one in results]
 
 
-def available_cores() -> int:
-    """The number of cores that this process may use, which a cluster's scheduler may have limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _inspect_plainly(root: str, settings: AuditSettings, inspect: Inspect, segment: Segment) -> tuple[Any, ...]:
+    """The result as a plain tuple: named ones take three times as long from one process to another."""
+    return tuple(inspect(root, segment, settings))
 
 
-class _Pool:
-    """A process pool that outlives its processes."""
-
-    def __init__(self, workers: int, root: str, settings: AuditSettings, inspect: Inspect) -> None:
-        self.workers, self.root, self.settings, self.inspect = workers, root, settings, inspect
-        self.pool = self._start(workers)
-        self.single: ProcessPoolExecutor | None = None
-
-    @staticmethod
-    def _start(workers: int) -> ProcessPoolExecutor:
-        # Forking a process that runs torch's threads can hang; a spawned one has nothing of its parent.
-        spawn = multiprocessing.get_context("spawn")
-        # An interrupt is the parent's business; a dozen tracebacks would bury its message.
-        return ProcessPoolExecutor(
-            workers, mp_context=spawn, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
-        )
-
-    def submit(self, chunk: list[Segment]) -> Future[list[tuple[Any, ...]]]:
-        try:
-            return self.pool.submit(_inspect_chunk_plainly, self.root, chunk, self.settings, self.inspect)
-        except BrokenProcessPool:  # by an earlier chunk
-            self.pool.shutdown(wait=False)
-            self.pool = self._start(self.workers)
-            return self.pool.submit(_inspect_chunk_plainly, self.root, chunk, self.settings, self.inspect)
-
-    def collect(self, chunk: list[Segment], future: Future[list[tuple[Any, ...]]]) -> list[Result]:
-        try:
-            return [
-                (Inspection if len(result) == len(Inspection._fields) else Unusable)._make(result)
-                for result in future.result()
-            ]
-        except BrokenProcessPool:  # one of the files on their way is to blame
-            return [self._alone(segment) for segment in chunk]
-
-    def _alone(self, segment: Segment) -> Result:
-        """Inspects a segment of a chunk that broke the pool, so that only the culprit breaks its process."""
-        if self.single is None:
-            self.single = self._start(1)
-            self.single.submit(os.getpid).result()  # raises if not the file but the process is to blame
-        try:
-            return self.single.submit(self.inspect, self.root, segment, self.settings).result()
-        except BrokenProcessPool:
-            self.single.shutdown(wait=False)
-            self.single = None
-            return Unusable("crashed the decoder", *file_stamp(f"{self.root}/{segment[0]}"))
-
-    def __enter__(self) -> "_Pool":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for pool in (self.pool, self.single):
-            if pool is not None:
-                pool.shutdown(wait=True, cancel_futures=True)
+def _crashed(root: str, segment: Segment) -> tuple[Any, ...]:
+    return "crashed the decoder", *file_stamp(f"{root}/{segment[0]}")

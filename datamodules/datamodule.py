@@ -2,37 +2,47 @@
 
 import difflib
 import logging
+import os
 import shlex
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.batch import LABELLED, SPEAKER, UNLABELLED, Batch, Labels
-from datamodules.building import build_manifest
-from datamodules.collection import Collection, Integers
+from datamodules.building import build_manifest, check_usable
+from datamodules.cells import Integers, Rows
+from datamodules.collection import Collection, Subset
 from datamodules.corpora import CORPORA, MissingCorpusError, all_missing, find_root, make_reader
 from datamodules.corpora.base import Reader
-from datamodules.dataset import Collate, Pool, SpeechDataset
+from datamodules.dataset import Collate, SpeechDataset
+from datamodules.decoding import decode_corpus, decoded_bytes
 from datamodules.errors import InputError
 from datamodules.exclusion import excluded
-from datamodules.guard import SideColumns, guard
+from datamodules.guard import guard
 from datamodules.labelling import Labelling
 from datamodules.manifest import Manifest
+from datamodules.packing import Pack
+from datamodules.pool import Indices, Lookup, Pool
+from datamodules.processes import available_cores
 from datamodules.report import check_classes, data_report
 from datamodules.sampler import QuotaBatchSampler, WholeSetSampler
 from datamodules.settings import CorpusSettings, DataSettings
+from datamodules.speech import Files, Source
 from datamodules.splits import CorpusColumns, Split, SplitSettings, make_split
 from datamodules.vocabulary import GENDERS
 
 _log = logging.getLogger(__name__)
+
+_MOST_WORKERS = 8
+_READ_AHEAD = 4
+"""Batches that each worker reads ahead: as many as even out that files take longer or shorter."""
 
 ROLES = {"speaker": SPEAKER, "unlabelled": UNLABELLED}
 
@@ -106,6 +116,8 @@ class SpeechDataModule(LightningDataModule):
                     f"data.auxiliary: {auxiliary.corpus} is tested on (split.test_corpora)",
                     "Take it out of one of the two.",
                 )
+        # A batch holds its parts in this order, see `Batch.sizes`.
+        self.auxiliary = sorted(settings.auxiliary, key=lambda one: ROLES[one.role])
         self._check_corpora(names)
         self.readers = {name: self._reader(name) for name in dict.fromkeys(names)}
         self.synthetic = any(self.readers[name].synthetic for name in (*settings.labelled, *split.test_corpora))
@@ -142,25 +154,69 @@ class SpeechDataModule(LightningDataModule):
         """
         # Lightning calls this again before it trains: what is in use is not built anew.
         if not hasattr(self, "collection"):
-            self._build(self.settings.rebuild)
+            self.build(self.settings.rebuild)
 
-    def _build(self, rebuild: bool = False) -> Collection:
+    def build(self, rebuild: bool = False) -> Collection:
+        """The corpora of the experiment, from their manifests or packs; makes manifests that are not there.
+
+        Raises:
+            InputError: As `prepare_data`.
+        """
         roots = self._roots()
         # A corpus may play two parts: it is hashed if one of them wants it.
-        hashed = {one.corpus for one in self.settings.auxiliary if one.hash_content}
+        hashed = {one.corpus for one in self.auxiliary if one.hash_content}
         hashed |= {*self.settings.labelled, *self.split_settings.test_corpora}
-        manifests = [
-            build_manifest(
-                reader,
-                roots[name],
-                Path(self.settings.cache),
-                hash_content=name in hashed,
-                max_bad_fraction=self.settings.max_bad_fraction,
-                rebuild=rebuild,
-            )
-            for name, reader in self.readers.items()
-        ]
+        manifests = []
+        for name, reader in self.readers.items():
+            if name in self.packs:
+                self.packs[name].check(reader, name in hashed)
+                manifest = self.packs[name].manifest
+                check_usable(manifest, self.settings.max_bad_fraction)
+            else:
+                manifest = build_manifest(
+                    reader,
+                    roots[name],
+                    Path(self.settings.cache),
+                    hash_content=name in hashed,
+                    max_bad_fraction=self.settings.max_bad_fraction,
+                    rebuild=rebuild,
+                )
+            manifests.append(manifest)
         return Collection(manifests)
+
+    @cached_property
+    def packs(self) -> dict[str, Pack]:
+        """The corpora that are read from packs.
+
+        Raises:
+            InputError: A pack that is named is none, or is damaged, or the folder of packs has none of the corpora.
+        """
+        folder = Path(self.settings.packed).expanduser() if self.settings.packed else None
+        packs = {}
+        for name in self.readers:
+            if own := self._settings(name).packed:
+                packs[name] = Pack(Path(own))
+            elif folder and os.path.lexists(folder / name):
+                packs[name] = Pack(folder / name)
+        if folder and not packs:
+            raise InputError(
+                f"data.packed: {folder} has no pack of {', '.join(self.readers)}", "`make pack` writes packs."
+            )
+        return packs
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """The speech of each corpus of the collection, after ``setup``; decodes what is to be decoded once."""
+        return [self._source(manifest) for manifest in self.collection.manifests]
+
+    def _source(self, manifest: Manifest) -> Source:
+        if manifest.corpus in self.packs:
+            source: Source = self.packs[manifest.corpus].source(self.sample_rate)
+        else:
+            source = Files(manifest.root, self.sample_rate)
+        if manifest.corpus not in self.report["decoded"]:
+            return source
+        return decode_corpus(manifest, source, self.sample_rate, Path(self.settings.cache))
 
     def _settings(self, corpus: str) -> CorpusSettings:
         return self.settings.corpora.get(corpus, CorpusSettings())
@@ -169,6 +225,8 @@ class SpeechDataModule(LightningDataModule):
         cache = Path(self.settings.cache)
         roots, missing = {}, []
         for name, reader in self.readers.items():
+            if name in self.packs:
+                continue
             try:
                 roots[name] = find_root(reader, self._settings(name).root, self.settings.root, made_in=cache)
             except MissingCorpusError as error:
@@ -183,7 +241,7 @@ class SpeechDataModule(LightningDataModule):
         names = {error.corpus for error in missing} - {*self.settings.labelled, *self.split_settings.test_corpora}
         if not names:
             return together
-        left = [one for one in self.settings.auxiliary if one.corpus not in names]
+        left = [one for one in self.auxiliary if one.corpus not in names]
         entries = ", ".join(f"{{corpus: {one.corpus}, role: {one.role}, quota: {one.quota}}}" for one in left)
         setting = shlex.quote(f"data.auxiliary=[{entries}]") if entries else "data.auxiliary=[]"  # as for the shell
         without = f"{', '.join(sorted(names))} is auxiliary speech; to train without it: {setting}"
@@ -199,7 +257,7 @@ class SpeechDataModule(LightningDataModule):
         if hasattr(self, "collection"):
             return
         settings = self.settings
-        self.collection = self._build()
+        self.collection = self.build()
         labelled = [*settings.labelled, *self.split_settings.test_corpora]
         manifests = [self.collection.manifests[self.collection.corpora.index(name)] for name in labelled]
         check_classes(settings.classes, manifests)
@@ -209,7 +267,7 @@ class SpeechDataModule(LightningDataModule):
         )
         rows, left_out = self._included()
 
-        usable = {name: self.labelling.labelled(rows[name]) for name in labelled}
+        usable = {name: self.labelling.labelled(np.asarray(rows[name])) for name in labelled}
         for name in labelled:
             if not len(usable[name]):
                 raise InputError(
@@ -221,12 +279,12 @@ class SpeechDataModule(LightningDataModule):
             [self._columns(name, rows) for name, rows in usable.items()], self.split_settings
         )
         # A labelled corpus brings what is left of its training speakers.
-        for name in {one.corpus for one in settings.auxiliary} & set(labelled):
-            rows[name] = self._unlabelled(name, np.setdiff1d(rows[name], usable[name]))
-        auxiliary = [rows[one.corpus] for one in settings.auxiliary]
+        for name in {one.corpus for one in self.auxiliary} & set(labelled):
+            rows[name] = self._unlabelled(name, np.setdiff1d(np.asarray(rows[name]), usable[name]))
+        auxiliary = {one.corpus: rows[one.corpus] for one in self.auxiliary}
         guard(
             {
-                "train": self._side(np.concatenate([self.split.train, *auxiliary])),
+                "train": [*self._side(self.split.train), *(self.collection.subset(*one) for one in auxiliary.items())],
                 "development": self._side(self.split.development),
                 "test": self._side(self.split.test),
             }
@@ -236,11 +294,20 @@ class SpeechDataModule(LightningDataModule):
         self.report |= {
             "split": self.split.report,
             "excluded_speakers": left_out,
+            "decoded": self._decoded(),
             "auxiliary": [
                 {"corpus": one.corpus, "role": one.role, "utterances": len(pool), "quota": one.quota}
-                for one, pool in zip(settings.auxiliary, self.pools[1:], strict=True)
+                for one, pool in zip(self.auxiliary, self.pools[1:], strict=True)
             ],
         }
+
+    def _decoded(self) -> dict[str, float]:
+        """The corpora whose speech is decoded once, and how many GB it takes."""
+        sizes = {
+            one.corpus: decoded_bytes(one, self.sample_rate, self.settings.decoded_gb * 1e9)
+            for one in self.collection.manifests
+        }
+        return {corpus: round(size / 1e9, 3) for corpus, size in sizes.items() if size is not None}
 
     def _check_votes(self, labelled: list[Manifest]) -> None:
         """Checks that the labelled corpora tell the votes that settings count."""
@@ -262,18 +329,17 @@ class SpeechDataModule(LightningDataModule):
                 "Set data.soft_labels=false.",
             )
 
-    def _included(self) -> tuple[dict[str, Integers], dict[str, Any]]:
+    def _included(self) -> tuple[dict[str, Rows], dict[str, Any]]:
         """The utterances of each corpus without excluded speakers, and a report of these."""
-        rows, report = {}, {}
-        for corpus in self.collection.corpora:
-            rows[corpus] = self.collection.rows(corpus)
+        rows: dict[str, Rows] = {}
+        report = {}
+        for corpus, manifest in zip(self.collection.corpora, self.collection.manifests, strict=True):
+            rows[corpus] = every = self.collection.rows(corpus)
             entries = self._settings(corpus).exclude_speakers
             if entries:
-                codes, speakers = self.collection.strings("speaker", rows[corpus])
-                found = excluded(corpus, entries, speakers)
-                out = np.isin(codes, np.flatnonzero(np.isin(speakers, found)))
-                report[corpus] = {"speakers": found, "utterances": int(out.sum())}
-                rows[corpus] = rows[corpus][~out]
+                found = excluded(corpus, entries, sorted(manifest.words("speaker")))
+                rows[corpus] = every.start + manifest.without("speaker", found)
+                report[corpus] = {"speakers": found, "utterances": len(every) - len(rows[corpus])}
         return rows, report
 
     def _unlabelled(self, corpus: str, rows: Integers) -> Integers:
@@ -298,37 +364,31 @@ class SpeechDataModule(LightningDataModule):
         strings = partial(self.collection.strings, rows=rows)
         return CorpusColumns(corpus, rows, strings("speaker"), strings("gender"), strings("session"), strings("split"))
 
-    def _side(self, rows: Integers) -> list[SideColumns]:
+    def _side(self, rows: Integers) -> list[Subset]:
         """What the guard compares, corpus by corpus."""
-        columns = []
-        for corpus in self.collection.corpora:
-            here = np.intersect1d(rows, self.collection.rows(corpus))
-            strings = partial(self.collection.strings, rows=here)
-            columns.append(SideColumns(corpus, strings("speaker"), strings("content_hash"), partial(self._path, here)))
-        return columns
+        return [self.collection.subset(corpus, rows) for corpus in self.collection.corpora]
 
-    def _path(self, rows: Integers, index: int) -> str:
-        return str(self.collection.row(int(rows[index]))["file"])
-
-    def _make_pools(self, auxiliary: list[Integers]) -> None:
-        with_speaker = [
-            rows for rows, one in zip(auxiliary, self.settings.auxiliary, strict=True) if ROLES[one.role] == SPEAKER
-        ]
-        _, speakers = self.collection.strings("speaker", np.concatenate([self.split.train, *with_speaker]))
-        self.pools = [self._pool(self.split.train, LABELLED, speakers)]
-        for rows, one in zip(auxiliary, self.settings.auxiliary, strict=True):
-            pool = self._pool(rows, ROLES[one.role], speakers)
-            if one.role == "speaker" and (pool.targets["speaker"] < 0).all() and (pool.targets["gender"] < 0).all():
+    def _make_pools(self, auxiliary: dict[str, Rows]) -> None:
+        with_speaker = [auxiliary[one.corpus] for one in self.auxiliary if ROLES[one.role] == SPEAKER]
+        speakers = self.collection.values("speaker", [self.split.train, *with_speaker])
+        indices = {
+            "speaker": Indices(self.collection, "speaker", speakers),
+            "gender": Indices(self.collection, "gender", GENDERS),
+        }
+        self.pools = [self._pool(self.split.train, indices)]
+        for one in self.auxiliary:
+            rows = auxiliary[one.corpus]
+            if ROLES[one.role] == SPEAKER and not any(
+                self.collection.values(column, [rows]) for column in ("speaker", "gender")
+            ):
                 raise InputError(
                     f"data.auxiliary: {one.corpus} knows neither speakers nor genders", "Give it the role unlabelled."
                 )
-            self.pools.append(pool)
-        self.development_pool = self._pool(self.split.development, LABELLED, speakers)
-        self.test_pool = self._pool(self.split.test, LABELLED, speakers)
-        counts = np.bincount(
-            self.pools[0].targets["emotion"][self.pools[0].targets["emotion"] >= 0],
-            minlength=len(self.settings.classes),
-        )
+            self.pools.append(self._auxiliary_pool(rows, ROLES[one.role], indices))
+        self.development_pool = self._pool(self.split.development, indices)
+        self.test_pool = self._pool(self.split.test, indices)
+        taught = self.pools[0].labels(np.arange(len(self.split.train)))
+        counts = np.bincount(taught["emotion"][taught["emotion"] >= 0], minlength=len(self.settings.classes))
         self.labels = Labels(
             emotions=tuple(self.settings.classes),
             emotion_counts=tuple(counts.tolist()),
@@ -342,33 +402,35 @@ class SpeechDataModule(LightningDataModule):
                 f"data.classes: no training utterance has the class {', '.join(absent)}",
                 "Take it out of data.classes or choose another split.",
             )
-        if "dimensions" in self.tasks and np.isnan(self.pools[0].targets["dimensions"]).all():
+        if "dimensions" in self.tasks and np.isnan(taught["dimensions"]).all():
             raise InputError(
                 f"no training utterance of {', '.join(self.settings.labelled)} is rated in any dimension",
                 "Set model.heads.dimensions.weight=0.",
             )
 
-    def _pool(self, rows: Integers, part: int, speakers: list[str]) -> Pool:
-        targets: dict[str, NDArray[Any]] = {"corpus": self.collection.corpus_index(rows)}
-        if part != UNLABELLED:
-            targets["speaker"] = self._indices("speaker", rows, speakers)
-            targets["gender"] = self._indices("gender", rows, list(GENDERS))
-        if part == LABELLED:
-            targets["emotion"] = self.labelling.emotion(rows)
-            targets["dimensions"] = self.labelling.dimensions(rows)
-            if self.settings.soft_labels:
-                targets["votes"] = self.labelling.votes(rows)
-        return Pool(rows, part, targets)
+    def _pool(self, rows: Integers, indices: Mapping[str, Indices]) -> Pool:
+        """Labelled utterances: there are so few that their labels are held."""
+        held: dict[str, NDArray[Any]] = {
+            "corpus": self.collection.corpus_index(rows),
+            **{name: index(rows) for name, index in indices.items()},
+            "emotion": self.labelling.emotion(rows),
+            "dimensions": self.labelling.dimensions(rows),
+        }
+        if self.settings.soft_labels:
+            held["votes"] = self.labelling.votes(rows)
+        return Pool(rows, LABELLED, held)
 
-    def _indices(self, column: str, rows: Integers, vocabulary: list[str]) -> NDArray[np.int64]:
-        codes, names = self.collection.strings(column, rows)
-        place = {name: index for index, name in enumerate(vocabulary)}
-        return np.array([*(place.get(name, -1) for name in names), -1], dtype=np.int64)[codes]
+    def _auxiliary_pool(self, rows: Rows, part: int, indices: Mapping[str, Indices]) -> Pool:
+        """Other speech: there may be so much that nothing is held of each utterance."""
+        looked_up: dict[str, Lookup] = {"corpus": self.collection.corpus_index}
+        if part == SPEAKER:
+            looked_up |= indices
+        return Pool(rows, part, looked_up=looked_up)
 
     @property
     def quotas(self) -> list[int]:
         """Utterances of each pool in the global batch."""
-        return [self.settings.quota, *(one.quota for one in self.settings.auxiliary)]
+        return [self.settings.quota, *(one.quota for one in self.auxiliary)]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -378,11 +440,11 @@ class SpeechDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Endless supply of mixed batches, ``steps_per_epoch`` at a time."""
         rank, world_size, epoch = self._place()
-        names = ["data.quota", *(f"data.auxiliary: {one.corpus}" for one in self.settings.auxiliary)]
+        names = ["data.quota", *(f"data.auxiliary: {one.corpus}" for one in self.auxiliary)]
         sampler = QuotaBatchSampler(
             names, [len(pool) for pool in self.pools], self.quotas, self.steps_per_epoch, self.seed, rank, world_size
         )
-        dataset = SpeechDataset(self.collection, self.pools, self.sample_rate, self.settings.crop_s)
+        dataset = SpeechDataset(self.collection, self.sources, self.pools, self.sample_rate, self.settings.crop_s)
         collate = Collate(round(self.settings.crop_s * self.sample_rate))
         return EpochLoader(sampler, epoch, dataset=dataset, collate_fn=collate, **self._loading(persistent=True))
 
@@ -402,9 +464,9 @@ class SpeechDataModule(LightningDataModule):
 
     def _whole(self, pool: Pool) -> DataLoader[Any]:
         rank, world_size, _ = self._place()
-        durations = self.collection.numbers("duration", pool.rows)
+        durations = self.collection.numbers("duration", pool.rows(np.arange(len(pool))))
         sampler = WholeSetSampler(durations, self.settings.evaluation_batch, rank, world_size)
-        dataset = SpeechDataset(self.collection, [pool], self.sample_rate, self.settings.crop_s)
+        dataset = SpeechDataset(self.collection, self.sources, [pool], self.sample_rate, self.settings.crop_s)
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=Collate(), **self._loading(persistent=False))
 
     def _place(self) -> tuple[int, int, int]:
@@ -413,11 +475,17 @@ class SpeechDataModule(LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size, self.trainer.current_epoch
 
     def _loading(self, persistent: bool) -> dict[str, Any]:
+        device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
         workers = self.settings.workers
+        if workers < 0:
+            # A CPU that trains has no core to spare; a GPU's process needs one of its own.
+            processes = 1 if self.trainer is None else self.trainer.num_devices
+            workers = 0 if device == "cpu" else max(1, min(_MOST_WORKERS, available_cores() // processes - 1))
         return {
             "num_workers": workers,
             "persistent_workers": persistent and workers > 0,
-            "pin_memory": torch.cuda.is_available(),
+            "prefetch_factor": _READ_AHEAD if workers else None,
+            "pin_memory": device == "cuda",
         }
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -1,51 +1,24 @@
-"""From a drawn position to speech in memory: reads, crops, resamples, and stacks."""
+"""From drawn positions to a batch in memory: what is drawn is looked up together, read one by one, and stacked."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import groupby
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch import Tensor, UntypedStorage
+from torch.utils.data import Dataset, get_worker_info
 
-from datamodules.audio import torchaudio
-from datamodules.batch import Batch
-from datamodules.collection import Collection
+from datamodules.batch import LABELLED, SPEAKER, UNLABELLED, Batch
+from datamodules.collection import Collection, Span
+from datamodules.pool import Pool
 from datamodules.sampler import Draw
-
-_log = logging.getLogger(__name__)
-
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
-
-SILENCE = 1e-5
-"""Speech with no sample above this (-100 dB) is as good as none."""
+from datamodules.speech import BadAudioError, Floats, Source
 
 
-@dataclass
-class Pool:
-    """Utterances that fill one part of the batch, and their labels as indices.
-
-    Attributes:
-        rows: Rows of the collection, (utterances,).
-        part: ``LABELLED``, ``SPEAKER`` or ``UNLABELLED``.
-        targets: Labels that the utterances have, by name, each (utterances, ...); what is absent is missing.
-    """
-
-    rows: Integers
-    part: int
-    targets: dict[str, NDArray[Any]]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-@dataclass
+@dataclass(slots=True)
 class Item:
     """An utterance on its way into a batch; ``row`` is -1 for a pad."""
 
@@ -56,50 +29,16 @@ class Item:
     fault: str | None = None
 
 
-class BadAudioError(Exception):
-    """A file cannot be read or holds no speech."""
-
-
-def read_speech(path: Path, start: float, duration: float, sample_rate: int) -> Floats:
-    """Reads a span of a file, averaged over channels and resampled.
-
-    Args:
-        path: Any format that libsndfile reads.
-        start: In seconds.
-        duration: In seconds.
-        sample_rate: Wanted rate in Hz.
-
-    Returns:
-        (samples,), float32.
-
-    Raises:
-        BadAudioError: The file cannot be read, or the span is empty, silent or not finite.
-    """
-    try:
-        with soundfile.SoundFile(path) as file:
-            native = file.samplerate
-            file.seek(min(round(start * native), file.frames))
-            speech: Floats = file.read(round(duration * native), dtype="float32", always_2d=True).mean(axis=1)
-    except (OSError, RuntimeError) as error:
-        raise BadAudioError(f"{path}: {error}") from error
-    if native != sample_rate:
-        speech = torchaudio.functional.resample(torch.from_numpy(speech), native, sample_rate).numpy()
-    if not np.isfinite(speech).all():
-        raise BadAudioError(f"{path}: not finite from {start:.2f} s on")
-    if len(speech) == 0 or np.abs(speech).max() < SILENCE:
-        raise BadAudioError(f"{path}: silence from {start:.2f} s on")
-    return speech
-
-
 class SpeechDataset(Dataset[Item]):
     """Utterances of all pools.
 
-    Indexed by a ``Draw`` it returns a random crop; by an integer, the whole utterance of its only pool (-1 a pad).
-    A file that turns out unreadable is replaced by the next of its pool and reported in the item; where the next ones
-    are no better, the item is a pad.
+    For ``Draw``s it returns random crops; for integers, whole utterances of its only pool (-1 a pad). A file that turns
+    out unreadable is replaced by the next of its pool and reported in the item; where the next ones are no better, the
+    item is a pad.
 
     Args:
         collection: All corpora.
+        sources: The speech of each corpus, in the collection's order.
         pools: Utterances to draw from.
         sample_rate: In Hz.
         crop_s: Length of training crops in seconds.
@@ -107,69 +46,104 @@ class SpeechDataset(Dataset[Item]):
 
     RETRIES = 10
 
-    def __init__(self, collection: Collection, pools: Sequence[Pool], sample_rate: int, crop_s: float) -> None:
+    def __init__(
+        self,
+        collection: Collection,
+        sources: Sequence[Source],
+        pools: Sequence[Pool],
+        sample_rate: int,
+        crop_s: float,
+    ) -> None:
         self.collection = collection
+        self.sources = sources
         self.pools = pools
         self.sample_rate = sample_rate
         self.crop_s = crop_s
-        every = {name: values for pool in pools for name, values in pool.targets.items()}
-        self.missing = {name: _missing(values) for name, values in every.items()}
+        self.missing = {name: none for pool in pools for name, none in pool.missing.items()}
 
     def __len__(self) -> int:
         return sum(len(pool) for pool in self.pools)
 
     def __getitem__(self, index: Draw | int) -> Item:
-        if isinstance(index, Draw):
-            return self._draw(index)
-        return self._whole(index)
+        return self.__getitems__([index])[0]
 
-    def _draw(self, draw: Draw) -> Item:
-        pool = self.pools[draw.pool]
+    def __getitems__(self, indices: Sequence[Draw | int]) -> list[Item]:
+        """All items of a batch, which ``DataLoader`` asks for at once."""
+        draws = [index if isinstance(index, Draw) else Draw(0, index, 0.0) for index in indices]
+        cropped = [isinstance(index, Draw) for index in indices]
+        items: list[Item] = []
+        for number, same in groupby(draws, lambda draw: draw.pool):
+            some = list(same)
+            items += self._of_pool(self.pools[number], some, cropped[len(items) : len(items) + len(some)])
+        return items
+
+    def _of_pool(self, pool: Pool, draws: list[Draw], cropped: list[bool]) -> list[Item]:
+        there = [draw.position for draw in draws if draw.position >= 0]
+        known = iter(self._known(pool, np.array(there, np.int64)))
+        items = []
+        for draw, crop in zip(draws, cropped, strict=True):
+            if draw.position < 0:
+                items.append(self._pad(pool, None))
+                continue
+            item = next(known)
+            items.append(self._read(pool, draw, *item) if crop else self._whole(pool, *item))
+        return items
+
+    def _known(self, pool: Pool, positions: NDArray[np.int64]) -> list[tuple[Item, Span]]:
+        """Items without speech, and where their speech is."""
+        if not len(positions):
+            return []
+        rows, labels = pool.rows(positions), pool.labels(positions)
+        columns = [(name, labels.get(name), none) for name, none in self.missing.items()]
+        spans = self.collection.spans(rows)
+        return [
+            (
+                Item(
+                    _NOTHING,
+                    row,
+                    pool.part,
+                    {name: none if values is None else values[place] for name, values, none in columns},
+                ),
+                span,
+            )
+            for place, (row, span) in enumerate(zip(rows.tolist(), spans, strict=True))
+        ]
+
+    def _read(self, pool: Pool, draw: Draw, item: Item, span: Span) -> Item:
+        """Reads a crop, or one of the next utterances."""
         fault = None
-        for attempt in range(self.RETRIES):
-            position = (draw.position + attempt) % len(pool)
+        for attempt in range(1, self.RETRIES + 1):
             try:
-                waveform = self._read(pool, position, np.random.default_rng(draw.seed))
+                spare = max(0.0, span.end - span.start - self.crop_s)
+                item.waveform = self._samples(span, draw.crop * spare, span.end - span.start - spare)
             except BadAudioError as error:
                 fault = fault or str(error)
-                continue
-            return self._item(pool, position, waveform, fault)
+                position = (draw.position + attempt) % len(pool)
+                [(item, span)] = self._known(pool, np.array([position]))
+            else:
+                item.fault = fault
+                return item
         return self._pad(pool, fault)
 
-    def _whole(self, position: int) -> Item:
-        pool = self.pools[0]
-        if position < 0:
-            return self._pad(pool, None)
+    def _whole(self, pool: Pool, item: Item, span: Span) -> Item:
         try:
-            return self._item(pool, position, self._read(pool, position, None), None)
+            item.waveform = self._samples(span, 0.0, span.end - span.start)
         except BadAudioError as error:
             return self._pad(pool, str(error))
+        return item
+
+    def _samples(self, span: Span, skip: float, duration: float) -> Floats:
+        return self.sources[span.corpus].read(span, skip, duration)
 
     def _pad(self, pool: Pool, fault: str | None) -> Item:
         return Item(np.zeros(self.sample_rate // 10, dtype=np.float32), -1, pool.part, self.missing, fault)
 
-    def _read(self, pool: Pool, position: int, crop: np.random.Generator | None) -> Floats:
-        row = self.collection.row(int(pool.rows[position]))
-        start, duration = row["speech_start"], row["speech_end"] - row["speech_start"]
-        if crop is not None and duration > self.crop_s:
-            start += crop.uniform(0, duration - self.crop_s)
-            duration = self.crop_s
-        return read_speech(row["file"], start, duration, self.sample_rate)
 
-    def _item(self, pool: Pool, position: int, waveform: Floats, fault: str | None) -> Item:
-        targets = {
-            name: pool.targets[name][position] if name in pool.targets else none for name, none in self.missing.items()
-        }
-        return Item(waveform, int(pool.rows[position]), pool.part, targets, fault)
-
-
-def _missing(values: NDArray[Any]) -> NDArray[Any]:
-    """What a label (utterances, ...) is where it is missing."""
-    return np.full(values.shape[1:], np.nan if values.dtype.kind == "f" else -1, dtype=values.dtype)
+_NOTHING = np.empty(0, np.float32)
 
 
 class Collate:
-    """Stacks items, zero padded.
+    """Stacks items, which come part by part, zero padded.
 
     Args:
         samples: Width of the batch; none means as wide as its longest utterance.
@@ -180,23 +154,33 @@ class Collate:
 
     def __call__(self, items: list[Item]) -> Batch:
         """Items to a batch."""
-        length = torch.tensor([len(item.waveform) for item in items])
-        width = self.samples or int(length.max())
-        length = length.clamp(max=width)
-        waveform = torch.zeros(len(items), width)
-        for into, item in zip(waveform, items, strict=True):
-            speech = torch.from_numpy(item.waveform)[:width]
-            into[: len(speech)] = speech
+        lengths = [len(item.waveform) for item in items]
+        width = self.samples or max(lengths)
+        lengths = [min(length, width) for length in lengths]
+        parts = [item.part for item in items]
+        waveform = _empty(len(items), width)
+        into = waveform.numpy()
+        for row, length, item in zip(into, lengths, items, strict=True):
+            row[:length] = item.waveform[:length]
+            row[length:] = 0
         return Batch(
             waveform=waveform,
-            length=length,
+            length=torch.tensor(lengths),
             row=torch.tensor([item.row for item in items]),
-            part=torch.tensor([item.part for item in items]),
+            sizes=(parts.count(LABELLED), parts.count(SPEAKER), parts.count(UNLABELLED)),
             targets={name: self._stack([item.targets[name] for item in items]) for name in items[0].targets},
             faults=[item.fault for item in items if item.fault],
         )
 
     @staticmethod
     def _stack(values: list[NDArray[Any]]) -> Tensor:
-        stacked = np.stack(values)
+        stacked = np.array(values)
         return torch.from_numpy(stacked.astype(np.float32 if stacked.dtype.kind == "f" else np.int64))
+
+
+def _empty(rows: int, width: int) -> Tensor:
+    """Room for waveforms: in a worker, memory that the main process shares, so that they need not be copied again."""
+    if get_worker_info() is None:
+        return torch.empty(rows, width)
+    shared: UntypedStorage = UntypedStorage._new_shared(rows * width * 4, device="cpu")  # type: ignore[no-untyped-call]
+    return torch.tensor([]).set_(shared, 0, (rows, width), (width, 1))

@@ -1,4 +1,12 @@
-"""The one exception for input that cannot be used."""
+"""The one exception for input that cannot be used, and how the system's refusals become it."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 class InputError(Exception):
@@ -18,3 +26,26 @@ class InputError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}\n  {self.remedy}" if self.remedy else self.problem
+
+
+@contextlib.contextmanager
+def explained(what: str, folder: Path, setting: str) -> Iterator[None]:
+    """Turns what the system refuses while something is written into input errors.
+
+    Args:
+        what: What is written, with its place.
+        folder: Where.
+        setting: Chooses the place.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise InputError(
+                f"the disk is full: {what} cannot be written", f"free space, or set another {setting}"
+            ) from error
+        if error.errno in _REFUSED:
+            raise InputError(
+                f"{error.filename or what}: {error.strerror}", f"{folder} must be writable, or set another {setting}"
+            ) from error
+        raise

@@ -12,6 +12,7 @@ class CorpusSettings:
         root: Its folder; none means that it is looked for in the environment and under ``data.root``.
         reader: Its reader where that has another name: ``table`` or ``folder`` for a corpus of the user's own.
         options: Arguments of its reader.
+        packed: Folder of its pack, which `make pack` wrote; it takes the place of ``root``.
         exclude_speakers: Speakers who are left out entirely, for example because they also speak in another corpus:
             ids as the corpus gives them, or ``file:<path>`` of a text file with one id a line (``#`` begins a comment).
     """
@@ -19,6 +20,7 @@ class CorpusSettings:
     root: str | None = None
     reader: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    packed: str | None = None
     exclude_speakers: list[str] = field(default_factory=list)
 
 
@@ -47,7 +49,8 @@ class DataSettings:
 
     Attributes:
         root: Folder that corpora are looked for in.
-        cache: Folder of manifests and of the synthetic corpora.
+        packed: Folder of packs, which `make pack` wrote; corpora that are there are read from there.
+        cache: Folder of manifests, of decoded speech and of the synthetic corpora.
         corpora: Settings of single corpora, by name.
         labelled: Corpora with emotion labels; they are split into training, development and test.
         auxiliary: Corpora of other speech, for training only.
@@ -60,12 +63,16 @@ class DataSettings:
         steps: Batches of an epoch; 0 means that each labelled utterance comes once.
         crop_s: Length of training crops in seconds.
         evaluation_batch: Utterances of an evaluation batch.
-        workers: Processes that read ahead.
+        workers: Processes that read ahead, for each process that trains; -1 chooses: none where a CPU trains, whose
+            cores have enough to do, else one a core but for one, and no more than eight.
+        decoded_gb: Corpora whose speech takes no more than this as 16-bit samples are decoded once, into the cache; 0
+            decodes always.
         max_bad_fraction: Unusable files that are tolerated, as a share of a corpus, and of what is read in training.
         rebuild: Builds manifests anew.
     """
 
     root: str | None = None
+    packed: str | None = None
     cache: str = "runs/cache"
     corpora: dict[str, CorpusSettings] = field(default_factory=dict)
     labelled: list[str] = field(default_factory=list)
@@ -77,6 +84,7 @@ class DataSettings:
     steps: int = 0
     crop_s: float = 2.5
     evaluation_batch: int = 32
-    workers: int = 0
+    workers: int = -1
+    decoded_gb: float = 2.0
     max_bad_fraction: float = 0.01
     rebuild: bool = False

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from datamodules.batch import LABELLED, SPEAKER, UNLABELLED, Batch
+from datamodules.batch import Batch
 from datamodules.building import build_manifest
 from datamodules.datamodule import EpochLoader, SpeechDataModule
 from datamodules.errors import InputError
@@ -20,6 +20,7 @@ from datamodules.splits import SplitSettings
 from lightning_modules.features import LogMel
 from lightning_modules.settings import FeatureSettings
 from tests import fakes
+from tests.pools import rows
 from tests.small import numpy
 
 EMOTIONS = ("01", "03", "04", "05")
@@ -107,7 +108,7 @@ def test_batches_hold_the_quotas_labelled_first(data: SpeechDataModule) -> None:
     batches = list(data.train_dataloader())
     assert len(batches) == data.steps_per_epoch == 2  # 16 utterances of two actors, 8 a batch
     for batch in batches:
-        assert batch.part.tolist() == [LABELLED] * 8 + [SPEAKER] * 4 + [UNLABELLED] * 2
+        assert batch.sizes == (8, 4, 2)
         assert batch.waveform.shape == (14, 4000)
         assert batch.waveform.dtype == torch.float32
         assert (batch.length == 4000).all()
@@ -144,16 +145,16 @@ def test_steps_can_be_set(corpora: Path, cache: Path) -> None:
 
 
 def test_epochs_differ_and_seeds_repeat(corpora: Path, cache: Path) -> None:
-    def rows(seed: int, epochs: int) -> list[list[list[int]]]:
+    def drawn(seed: int, epochs: int) -> list[list[list[int]]]:
         loader = make(corpora, cache, seed=seed).train_dataloader()
         return [
             [[*batch.row.tolist(), int(1e6 * batch.waveform.abs().sum())] for batch in loader] for _ in range(epochs)
         ]
 
-    one = rows(seed=1, epochs=3)
-    assert one == rows(seed=1, epochs=3)
+    one = drawn(seed=1, epochs=3)
+    assert one == drawn(seed=1, epochs=3)
     assert one[0] != one[1] != one[2]
-    assert one != rows(seed=2, epochs=3)
+    assert one != drawn(seed=2, epochs=3)
 
 
 class Listener(pl.LightningModule):
@@ -197,7 +198,7 @@ def test_lightning_walks_through_the_epochs_of_the_sampler(
     loader = make(corpora, cache).train_dataloader()
     assert isinstance(loader, EpochLoader)
     expected = [
-        [[int(data.pools[draw.pool].rows[draw.position]) for draw in loader.quotas.batch(epoch, b)] for b in range(2)]
+        [[int(rows(data.pools[draw.pool])[draw.position]) for draw in loader.quotas.batch(epoch, b)] for b in range(2)]
         for epoch in range(3)
     ]
     assert module.rows == expected
@@ -226,8 +227,8 @@ def test_held_out_speakers_are_never_trained_on(corpora: Path, cache: Path) -> N
 @pytest.mark.parametrize("side", ["development", "test"])
 def test_evaluation_reads_every_utterance_whole_and_once(data: SpeechDataModule, side: str) -> None:
     batches = list(data.val_dataloader() if side == "development" else data.test_dataloader())
-    rows = [row for batch in batches for row in batch.row.tolist()]
-    assert sorted(rows) == getattr(data.split, side).tolist()
+    read = [row for batch in batches for row in batch.row.tolist()]
+    assert sorted(read) == getattr(data.split, side).tolist()
     assert [len(batch) for batch in batches] == [7, 7, 2]
     for batch in batches:
         for row, length in zip(batch.row.tolist(), batch.length.tolist(), strict=True):
@@ -301,7 +302,7 @@ def test_normalisation_comes_from_training_data_only(corpora: Path, cache: Path)
 
 def test_unreadable_files_leave_no_trace_in_the_statistics(tmp_path: Path) -> None:
     fakes.ravdess(tmp_path / "RAVDESS", actors=3, emotions=EMOTIONS, statements=1, rate=16_000)
-    data = make(tmp_path, tmp_path / "cache", auxiliary=[])
+    data = make(tmp_path, tmp_path / "cache", auxiliary=[], decoded_gb=0)
     before = [(waveform, length) for waveform, length in data.training_utterances()]
     lost = data.collection.row(int(data.split.train[0]))["file"]
     fakes.empty(lost)
@@ -315,7 +316,7 @@ def test_unreadable_files_leave_no_trace_in_the_statistics(tmp_path: Path) -> No
 
 def test_unreadable_files_are_counted_and_too_many_stop(tmp_path: Path) -> None:
     fakes.ravdess(tmp_path / "RAVDESS", actors=3, emotions=EMOTIONS, statements=1, rate=16_000)
-    data = make(tmp_path, tmp_path / "cache", auxiliary=[], quota=4, max_bad_fraction=0.001)
+    data = make(tmp_path, tmp_path / "cache", auxiliary=[], quota=4, max_bad_fraction=0.001, decoded_gb=0)
     first, second = (data.collection.row(row)["file"] for row in data.split.train[:2].tolist())
     fakes.empty(first)
     (batch,) = data.train_dataloader()
@@ -340,7 +341,10 @@ def test_a_batch_that_cannot_be_filled_stops(tmp_path: Path, workers: int) -> No
     data = make(tmp_path, tmp_path / "cache", auxiliary=[], quota=4, max_bad_fraction=1.0, workers=workers)
     for row in data.split.train.tolist():
         fakes.empty(data.collection.row(row)["file"])
-    data.trainer = SimpleNamespace(training=True, global_rank=0, world_size=1, current_epoch=0)  # type: ignore[assignment]
+    on_a_cpu = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        training=True, global_rank=0, world_size=1, current_epoch=0, strategy=on_a_cpu
+    )
     (batch,) = data.train_dataloader()
     with pytest.raises(InputError, match=r"^10 utterances in a row could not be read") as caught:
         data.on_before_batch_transfer(batch, 0)

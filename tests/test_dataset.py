@@ -1,28 +1,37 @@
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Sequence
+from dataclasses import fields
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from datamodules.batch import LABELLED, UNLABELLED
-from datamodules.collection import Collection
-from datamodules.dataset import BadAudioError, Collate, Item, Pool, SpeechDataset, read_speech
+from datamodules.cells import Integers
+from datamodules.collection import Collection, Span
+from datamodules.dataset import Collate, Item, SpeechDataset
+from datamodules.pool import Pool
 from datamodules.sampler import Draw
+from datamodules.speech import Files
 from tests import fakes
 
 RATE = 16_000
 
 
-class Files:
+class Whole:
     """Stands for a collection: the whole of each file is an utterance, but for its first and last tenth of a second."""
 
-    def __init__(self, files: Sequence[Path], seconds: Sequence[float]) -> None:
+    def __init__(self, files: Sequence[Path], seconds: float) -> None:
         self.files, self.seconds = files, seconds
+        self.asked: list[int] = []
 
-    def row(self, row: int) -> Mapping[str, Any]:
-        return {"file": self.files[row], "speech_start": 0.1, "speech_end": self.seconds[row] - 0.1}
+    def spans(self, rows: Integers) -> list[Span]:
+        self.asked.append(len(rows))
+        return [Span(0, row, self.files[row].name, 0.1, self.seconds - 0.1) for row in rows.tolist()]
 
 
 def ramp(seconds: float, rate: int = RATE) -> fakes.Samples:
@@ -33,10 +42,12 @@ def ramp(seconds: float, rate: int = RATE) -> fakes.Samples:
 def dataset(
     files: Sequence[Path], seconds: float = 2.0, crop_s: float = 0.5, rows: Sequence[int] = ()
 ) -> SpeechDataset:
-    collection = cast(Collection, Files(files, [seconds] * len(files)))
+    collection = cast(Collection, Whole(files, seconds))
     chosen = np.array(rows or range(len(files)), dtype=np.int64)
     labelled = Pool(chosen, LABELLED, {"emotion": 10 + chosen, "ratings": np.full((len(chosen), 3), 0.5)})
-    return SpeechDataset(collection, [labelled, Pool(chosen[::-1].copy(), UNLABELLED, {})], RATE, crop_s)
+    pools = [labelled, Pool(chosen[::-1].copy(), UNLABELLED)]
+    root = files[0].parent if files else Path()
+    return SpeechDataset(collection, [Files(root, RATE)], pools, RATE, crop_s)
 
 
 @pytest.fixture
@@ -44,75 +55,34 @@ def ramps(tmp_path: Path) -> list[Path]:
     return [fakes.write(tmp_path / f"{n}.wav", ramp(2.0), subtype="FLOAT") for n in range(3)]
 
 
-# Reading
-
-
-def test_a_span_is_read_to_the_sample(ramps: list[Path]) -> None:
-    speech = read_speech(ramps[0], 0.5, 0.25, RATE)
-    assert speech.dtype == np.float32
-    np.testing.assert_array_equal(speech, ramp(2.0)[8000:12000])
-
-
-def test_channels_are_averaged(tmp_path: Path) -> None:
-    left, right = fakes.speech("left"), fakes.speech("right")
-    stereo = fakes.write(tmp_path / "stereo.wav", np.stack([left, right], 1), subtype="FLOAT")
-    np.testing.assert_allclose(read_speech(stereo, 0, 9, RATE), (left + right) / 2, atol=1e-7)
-
-
-@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
-def test_other_rates_are_resampled(tmp_path: Path, rate: int) -> None:
-    time = np.arange(rate) / rate
-    tone = fakes.write(tmp_path / "tone.wav", (0.5 * np.sin(2 * np.pi * 1000 * time)).astype(np.float32), rate, "FLOAT")
-    speech = read_speech(tone, 0.25, 0.5, RATE)
-    assert len(speech) == 8000
-    expected = 0.5 * np.sin(2 * np.pi * 1000 * (0.25 + np.arange(8000) / RATE))
-    if rate != 22_050:  # 0.25 s is no whole number of its samples: half a sample of delay
-        np.testing.assert_allclose(speech[200:-200], expected[200:-200], atol=5e-3)
-    spectrum = np.abs(np.fft.rfft(speech))
-    assert np.argmax(spectrum) == 500
-    assert spectrum[500] == pytest.approx(0.5 * 8000 / 2, rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        (fakes.empty, "0.wav"),
-        (fakes.plant_nan, "not finite"),
-        (fakes.silence, "silence"),
-        (lambda file: file.unlink(), "0.wav"),
-        (fakes.shorten, "silence"),
-    ],
-)
-def test_nothing_bad_is_read(ramps: list[Path], fault: Any, message: str) -> None:
-    fault(ramps[0])
-    with pytest.raises(BadAudioError, match=message):
-        read_speech(ramps[0], 0.5, 1.0, RATE)
-
-
 # Crops and whole utterances
 
 
-def test_crops_are_a_function_of_their_seed(ramps: list[Path]) -> None:
+def test_a_crop_begins_where_the_draw_says(ramps: list[Path]) -> None:
     data = dataset(ramps)
-    crops = [data[Draw(0, 1, seed)].waveform for seed in (7, 7, 8)]
-    assert np.array_equal(crops[0], crops[1])
-    assert not np.array_equal(crops[0], crops[2])
+    for crop in (0.0, 0.25, 0.5, 1 - 2**-53):
+        begin = round((0.1 + crop * 1.3) * RATE)  # of 1.8 s of speech 0.5 s are cropped
+        np.testing.assert_array_equal(data[Draw(0, 1, crop)].waveform, ramp(2.0)[begin : begin + 8000])
 
 
-def test_crops_lie_anywhere_within_the_speech(ramps: list[Path]) -> None:
-    data = dataset(ramps)
-    starts = []
-    for seed in range(1000):
-        crop = data[Draw(0, 0, seed)].waveform
-        assert len(crop) == 8000
-        starts.append((crop[0] - 0.001) * 100)
-    assert 0.1 - 1e-3 < min(starts) < 0.12
-    assert 1.38 < max(starts) < 1.4 + 1e-3
-    assert np.mean(starts) == pytest.approx(0.75, abs=0.06)
+def test_a_batch_is_looked_up_at_once_and_keeps_its_order(ramps: list[Path]) -> None:
+    data = dataset(ramps, rows=[2, 0, 1])
+    draws = [Draw(0, 1, 0.5), Draw(0, 0, 0.1), Draw(1, 0, 0.2), Draw(1, 2, 0.3)]
+    together = data.__getitems__(draws)
+    assert cast(Whole, data.collection).asked == [2, 2]
+    assert [item.row for item in together] == [0, 2, 1, 2]
+    for item, draw in zip(together, draws, strict=True):
+        alone = data[draw]
+        assert (item.row, item.part, item.targets["emotion"]) == (alone.row, alone.part, alone.targets["emotion"])
+        np.testing.assert_array_equal(item.waveform, alone.waveform)
+
+
+def test_a_batch_of_whole_utterances_may_hold_pads(ramps: list[Path]) -> None:
+    assert [item.row for item in dataset(ramps).__getitems__([2, -1, 0, -1])] == [2, -1, 0, -1]
 
 
 def test_short_utterances_are_not_cropped(ramps: list[Path]) -> None:
-    whole = dataset(ramps, crop_s=5.0)[Draw(0, 0, 3)].waveform
+    whole = dataset(ramps, crop_s=5.0)[Draw(0, 0, 0.3)].waveform
     np.testing.assert_array_equal(whole, ramp(2.0)[1600:30400])
 
 
@@ -125,11 +95,11 @@ def test_evaluation_reads_whole_utterances(ramps: list[Path]) -> None:
 def test_labels_go_with_their_utterance_and_others_are_missing(ramps: list[Path]) -> None:
     data = dataset(ramps, rows=[2, 0, 1])
     assert len(data) == 6
-    item = data[Draw(0, 0, 1)]
+    item = data[Draw(0, 0, 0.1)]
     assert item.row == 2
     assert item.targets["emotion"] == 12
     assert item.targets["ratings"].tolist() == [0.5] * 3
-    unlabelled = data[Draw(1, 0, 1)]
+    unlabelled = data[Draw(1, 0, 0.1)]
     assert (unlabelled.row, unlabelled.part) == (1, UNLABELLED)
     assert unlabelled.targets["emotion"] == -1
     assert np.isnan(unlabelled.targets["ratings"]).tolist() == [True] * 3
@@ -147,12 +117,12 @@ def test_a_pad_is_marked() -> None:
 
 def test_an_unreadable_file_is_replaced_by_the_next_and_reported(ramps: list[Path]) -> None:
     fakes.empty(ramps[2])
-    item = dataset(ramps)[Draw(0, 2, 5)]
+    item = dataset(ramps)[Draw(0, 2, 0.5)]
     assert item.row == 0  # after the last comes the first
     assert item.targets["emotion"] == 10
     assert item.fault is not None
     assert "2.wav" in item.fault
-    assert np.array_equal(item.waveform, dataset(ramps)[Draw(0, 0, 5)].waveform)
+    assert np.array_equal(item.waveform, dataset(ramps)[Draw(0, 0, 0.5)].waveform)
 
 
 def test_an_unreadable_file_becomes_a_pad_in_evaluation(ramps: list[Path]) -> None:
@@ -167,7 +137,7 @@ def test_an_unreadable_file_becomes_a_pad_in_evaluation(ramps: list[Path]) -> No
 def test_an_unreadable_file_with_none_better_after_it_becomes_a_pad(ramps: list[Path]) -> None:
     for file in ramps:
         fakes.empty(file)
-    item = dataset(ramps)[Draw(0, 0, 5)]
+    item = dataset(ramps)[Draw(0, 0, 0.5)]
     assert item.row == -1
     assert item.fault is not None
     assert "0.wav" in item.fault
@@ -207,3 +177,37 @@ def test_targets_have_the_types_of_losses() -> None:
     assert batch.targets["dimensions"].isnan().tolist() == [[True] * 3, [False] * 3]
     torch.testing.assert_close(batch.targets["dimensions"][1], torch.tensor([0.1, 0.2, 0.3]))
     assert set(batch.targets) == {"emotion", "dimensions"}
+
+
+def test_training_batches_hold_nothing_but_speech_and_zeros() -> None:
+    for _ in range(3):  # memory that is used again holds what was there before
+        waveform = Collate(100_000)([item(7, 0), item(0, 1)]).waveform
+        assert waveform[0, :7].tolist() == [1] * 7
+        assert waveform.sum() == 7
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_of_workers_are_those_of_this_process(ramps: list[Path], workers: int) -> None:
+    batches = [[Draw(0, 1, 0.5), Draw(1, 0, 0.9)], [Draw(0, 2, 0.1), Draw(1, 1, 0.0)]]
+    data = dataset(ramps)
+    loader: DataLoader[Any] = DataLoader(
+        data, batch_sampler=cast(Any, batches), collate_fn=Collate(9000), num_workers=workers
+    )
+    for batch, draws in zip(loader, batches, strict=True):
+        expected = Collate(9000)(data.__getitems__(draws))
+        assert batch.waveform.is_shared() == (workers > 0)
+        torch.testing.assert_close(batch.waveform, expected.waveform, rtol=0, atol=0)
+        assert batch.sizes == expected.sizes
+        for name in ("length", "row"):
+            assert torch.equal(getattr(batch, name), getattr(expected, name))
+        assert batch.targets["emotion"].tolist() == expected.targets["emotion"].tolist()
+
+
+def test_a_batch_travels_with_all_that_it_has() -> None:
+    batch = Collate()([item(5, 0), item(8, 1, fault="broken")])
+    arrived = pickle.loads(ForkingPickler.dumps(batch))
+    for one in fields(batch):
+        there, expected = getattr(arrived, one.name), getattr(batch, one.name)
+        torch.testing.assert_close(there, expected, equal_nan=True) if one.name != "faults" else None
+        assert type(there) is type(expected)
+    assert arrived.faults == ["broken"]

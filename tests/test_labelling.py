@@ -22,6 +22,7 @@ from datamodules.labelling import Labelling
 from datamodules.settings import AuxiliarySettings, CorpusSettings, DataSettings
 from datamodules.splits import SplitSettings
 from tests import fakes
+from tests.pools import labels, rows
 
 CLASSES = {"neutral": ["neutral"], "positive": ["happiness", "excitement"], "negative": ["anger"]}
 ACTED = {"neutral": ["neutral"], "happy": ["happiness"], "angry": ["anger"]}
@@ -97,8 +98,8 @@ def make(
     return data
 
 
-def names(data: SpeechDataModule, rows: np.ndarray[Any, Any]) -> set[str]:
-    return {str(data.collection.row(int(row))["path"]).removesuffix(".wav") for row in rows}
+def names(data: SpeechDataModule, chosen: np.ndarray[Any, Any]) -> set[str]:
+    return {str(data.collection.row(int(row))["path"]).removesuffix(".wav") for row in chosen}
 
 
 def every(*speakers: str, turns: str) -> set[str]:
@@ -148,12 +149,12 @@ def test_what_carries_no_label_is_unlabelled_speech_of_training_speakers(corpora
     auxiliary = [AuxiliarySettings("voted", "unlabelled", 2), AuxiliarySettings("voted", "speaker", 2)]
     data = make(corpora, auxiliary=auxiliary)
     for pool in data.pools[1:]:
-        assert names(data, pool.rows) == every("C", "D", "E", turns="456")
-    assert [pool.part for pool in data.pools] == [LABELLED, UNLABELLED, SPEAKER]
-    assert set(data.pools[1].targets) == {"corpus"}
-    assert set(data.pools[2].targets["speaker"]) == set(data.pools[0].targets["speaker"]) == {0, 1, 2}
+        assert names(data, rows(pool)) == every("C", "D", "E", turns="456")
+    assert [pool.part for pool in data.pools] == [LABELLED, SPEAKER, UNLABELLED]  # in a batch's order
+    assert set(labels(data.pools[2])) == {"corpus"}
+    assert set(labels(data.pools[1])["speaker"]) == set(labels(data.pools[0])["speaker"]) == {0, 1, 2}
     batch = next(iter(data.train_dataloader()))
-    assert batch.part.tolist() == [LABELLED] * 4 + [UNLABELLED] * 2 + [SPEAKER] * 2
+    assert batch.sizes == (4, 2, 2)
     assert (batch.targets["emotion"][4:] == -1).all()
 
 
@@ -163,7 +164,7 @@ def test_unlabelled_speech_of_unknown_speakers_is_used_where_they_are_known_to_b
 ) -> None:
     split = replace(SPLIT, unknown_speakers=unknown)
     data = make(corpora, split, auxiliary=[AuxiliarySettings("voted", "unlabelled", 2)])
-    assert names(data, data.pools[1].rows) == every("C", "D", "E", *also, turns="456")
+    assert names(data, rows(data.pools[1])) == every("C", "D", "E", *also, turns="456")
     assert names(data, data.split.train) == every("C", "D", "E", *also, turns="01237")
 
 
@@ -172,7 +173,7 @@ def test_with_a_split_of_the_corpus_s_own_unlabelled_speech_is_of_its_training_s
     data = make(corpora, split, auxiliary=[AuxiliarySettings("voted", "unlabelled", 2)])
     assert names(data, data.split.train) == every("A", "B", turns="01237")
     # E is on no side, and is of no use, since nobody knows why it was left out.
-    assert names(data, data.pools[1].rows) == every("A", "B", turns="456")
+    assert names(data, rows(data.pools[1])) == every("A", "B", turns="456")
 
 
 def test_a_corpus_without_unlabelled_speech_is_told(corpora: Path) -> None:
@@ -203,13 +204,13 @@ def test_agreement_is_on_the_emotion_and_reported(corpora: Path) -> None:
     assert report["left_out"] == {"frustration": 6, "xxx": 12}
     assert report["voted"] == 6 * 6
     data = make(corpora, agreeing_raters=2, auxiliary=[AuxiliarySettings("voted", "unlabelled", 2)])
-    assert names(data, data.pools[1].rows) == every("C", "D", "E", turns="4567")
+    assert names(data, rows(data.pools[1])) == every("C", "D", "E", turns="4567")
 
 
 def test_votes_are_soft_labels(corpora: Path) -> None:
     data = make(corpora, soft_labels=True)
     shares = {}
-    for row, votes in zip(data.test_pool.rows, data.test_pool.targets["votes"], strict=True):
+    for row, votes in zip(rows(data.test_pool), labels(data.test_pool)["votes"], strict=True):
         shares[str(data.collection.row(int(row))["path"])[1]] = votes.tolist()
     assert shares == {
         "0": [1, 0, 0],
@@ -223,13 +224,13 @@ def test_votes_are_soft_labels(corpora: Path) -> None:
     assert batch.targets["votes"].shape == (4, 3)
     assert torch.allclose(batch.targets["votes"].sum(1), torch.ones(4))
     # Evaluation goes by the consensus.
-    assert Counter(data.test_pool.targets["emotion"].tolist()) == {0: 2, 1: 2, 2: 1}
+    assert Counter(labels(data.test_pool)["emotion"].tolist()) == {0: 2, 1: 2, 2: 1}
 
 
 def test_soft_labels_are_missing_where_there_is_no_class(corpora: Path) -> None:
     data = make(corpora, soft_labels=True, tasks=("emotion", "dimensions"))
-    missing = np.isnan(data.test_pool.targets["votes"]).all(axis=1)
-    assert missing.tolist() == (data.test_pool.targets["emotion"] < 0).tolist()
+    missing = np.isnan(labels(data.test_pool)["votes"]).all(axis=1)
+    assert missing.tolist() == (labels(data.test_pool)["emotion"] < 0).tolist()
     assert missing.sum() == 2
 
 
@@ -273,7 +274,7 @@ def test_excluded_speakers_are_nowhere(corpora: Path, tmp_path: Path) -> None:
     }
     data = make(corpora, corpora=exclude, auxiliary=[AuxiliarySettings("librispeech", "speaker", 2)])
     assert names(data, data.split.test) == every("B", turns="01237")
-    _, speakers = data.collection.strings("speaker", data.pools[1].rows)
+    _, speakers = data.collection.strings("speaker", rows(data.pools[1]))
     assert speakers == ["librispeech/17"]
     assert data.report["excluded_speakers"] == {
         "voted": {"speakers": ["voted/A"], "utterances": 8},
