@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.discriminator import Adversary
+from lightning_modules.means import EpochMeans
 
 
 class AdversaryHealth(Callback):
@@ -24,6 +25,7 @@ class AdversaryHealth(Callback):
         self._reset()
 
     def _reset(self) -> None:
+        self._accuracies = EpochMeans()
         self._codes = 0
         self._sum: Tensor | float = 0.0
         self._squares: Tensor | float = 0.0
@@ -33,7 +35,7 @@ class AdversaryHealth(Callback):
     ) -> None:
         """Takes in the codes of a batch."""
         accuracies = {f"adversary/{name}_accuracy": outputs[f"{name}_accuracy"] for name in _adversaries(pl_module)}
-        pl_module.log_dict(accuracies, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        self._accuracies.add(accuracies, len(batch))
         if "prior" in _adversaries(pl_module):
             code = outputs["code"].double()
             self._codes += len(code)
@@ -41,7 +43,8 @@ class AdversaryHealth(Callback):
             self._squares = self._squares + code.square().sum(0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the moments of the epoch's codes against the prior's."""
+        """Logs the mean accuracies, and the moments of the epoch's codes against the prior's."""
+        self._accuracies.log(pl_module)
         if self._codes:
             prior = cast(Adversary, _adversaries(pl_module)["prior"]).prior
             mean = torch.as_tensor(self._sum / self._codes)

@@ -1,6 +1,6 @@
 """The LightningModule: encoder, decoder, adversary and heads, put together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from lightning_modules.encoder import Encoder
 from lightning_modules.features import LogMel
 from lightning_modules.heads import TASKS, Head
 from lightning_modules.losses import reconstruction_loss
+from lightning_modules.means import EpochMeans
 from lightning_modules.priors import CategoricalPrior, GaussianPrior, MixturePrior, Prior
 from lightning_modules.settings import ModelSettings
 from lightning_modules.windows import Windows
@@ -81,6 +82,7 @@ class AdversarialAutoencoder(LightningModule):
         self.total_steps = total_steps
         self.seed = seed
         self.strengths = Strengths()
+        self._means = EpochMeans()
 
         mels = settings.features.mels
         self.parts = _slices(settings.code)
@@ -93,6 +95,9 @@ class AdversarialAutoencoder(LightningModule):
         self.heads = nn.ModuleDict(self._build_heads())
         decoded = code + (classes if settings.categorical > 0 else 0)
         self.decoder = Decoder(mels, decoded, settings.decoder) if settings.decoder.weight > 0 else None
+        self._in_training: dict[str, Callable[..., Tensor]] = {"encoder": self.encoder}
+        if self.decoder is not None:
+            self._in_training["decoder"] = self.decoder
         self.adversaries = nn.ModuleDict(self._build_adversaries(code))
 
     def _build_heads(self) -> dict[str, Head]:
@@ -144,6 +149,16 @@ class AdversarialAutoencoder(LightningModule):
 
     # Training
 
+    def compile_for_training(self, **options: Any) -> None:
+        """Compiles encoder and decoder for training steps, whose shapes stay; whole utterances are scored without.
+
+        Args:
+            options: Of ``torch.compile``.
+        """
+        for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if part is not None:
+                self._in_training[name] = torch.compile(part.forward, **options)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Makes every random draw of a step a function of seed, step and process: nothing to save, nothing to lose."""
         torch.manual_seed(hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63)
@@ -155,22 +170,25 @@ class AdversarialAutoencoder(LightningModule):
             ``loss``, and for callbacks ``code`` (batch, code) and the accuracy of each discriminator.
         """
         view = self.view(batch)
-        code = self.encode(view.seen, view.frames, batch.part)
-        outputs = {name: head(self.read(code, head), self.strengths.reversal) for name, head in self._heads()}
+        code = self.encode(view.seen, view.frames, batch.sizes[LABELLED])
+        latent = {"prior": code}
         terms: dict[str, tuple[float, Tensor]] = {}
         for name, head in self._heads():
+            # Outputs for utterances that cannot have the label would be for nothing, and there may be many speakers.
+            carrying = batch.carrying(head.task.target)
+            categorical = name == "emotion" and "categorical" in self.adversaries
+            outputs = head(self.read(code if categorical else code[carrying], head), self.strengths.reversal)
+            if categorical:
+                latent["categorical"] = outputs.softmax(1)
             loss = sum(
-                (share * head.task.loss(outputs[name], targets[head.task.target]) for share, targets in view.targets),
-                start=torch.zeros((), device=code.device),
+                (share * head.task.loss(outputs[carrying], targets[head.task.target][carrying]))
+                for share, targets in view.targets
             )
-            terms[name] = (head.settings.weight, loss)
+            terms[name] = (head.settings.weight, torch.as_tensor(loss))
 
-        latent = {"prior": code}
-        if "categorical" in self.adversaries:
-            latent["categorical"] = outputs["emotion"].softmax(1)
         if self.decoder is not None:
             described = torch.cat([code, *(latent[name] for name in latent if name != "prior")], dim=1)
-            reconstruction = self.decoder(described, view.frames, view.clean.shape[-1])
+            reconstruction = self._in_training["decoder"](described, view.frames, view.clean.shape[-1])
             loss = reconstruction_loss(reconstruction, view.clean, view.frames)
             terms["reconstruction"] = (self.settings.decoder.weight, loss)
 
@@ -187,30 +205,41 @@ class AdversarialAutoencoder(LightningModule):
         total = sum((weight * loss for weight, loss in terms.values()), start=torch.zeros((), device=code.device))
         losses = {f"train/{name}": loss.detach() for name, (_, loss) in terms.items()}
         losses["train/loss"] = total.detach()
-        self.log_dict(losses, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        self._means.add(losses, len(batch))
         return {"loss": total, "code": code.detach(), **accuracies}
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the mean losses of the epoch."""
+        self._means.log(self)
 
     @torch.no_grad()
     def view(self, batch: Batch) -> View:
         """Draws the augmented view of a batch that the encoder sees in training."""
         settings = self.settings.augmentation
-        waveform, length = batch.waveform, batch.length
+        speech, length = batch.waveform, batch.length
         if settings.speed > 0:
-            factor = 1 + settings.speed * (2 * torch.rand(len(batch), device=waveform.device) - 1)
-            waveform, length = augmentation.change_speed(waveform, length, factor)
-        warp = augmentation.draw_warp(len(batch), settings, waveform)
+            factor = 1 + settings.speed * (2 * torch.rand(len(batch), device=speech.device) - 1)
+            speech, length = augmentation.change_speed(speech, length, factor)
+        speech = augmentation.draw_gain(speech, settings)
+        warp = augmentation.draw_warp(len(batch), settings, speech)
+        everyone = torch.arange(len(batch), device=speech.device)
 
-        def warped_features(speech: Tensor) -> tuple[Tensor, Tensor]:
-            log_mel, frames = self.features(speech, length)
-            return augmentation.warp(log_mel, frames, *warp) if warp else (log_mel, frames)
+        def features(speech: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
+            log_mel, frames = self.features(speech, length[of])
+            if warp is None:
+                return log_mel, frames
+            return augmentation.warp(log_mel, frames, *(drawn[of] for drawn in warp))
 
-        disturbed = augmentation.disturb_waveform(waveform, length, settings)
-        seen, frames = warped_features(disturbed)
-        # Nothing but the decoder looks at undisturbed speech, and features are dear.
-        clean = seen if self.decoder is None or disturbed is waveform else warped_features(waveform)[0]
+        noisy, disturbed = augmentation.disturb(speech, length, settings)
+        if self.decoder is None:  # nothing else looks at undisturbed speech
+            speech = speech.index_copy(0, noisy, disturbed)
+        clean, frames = features(speech, everyone)
+        seen = clean
+        if self.decoder is not None and len(noisy):
+            seen = clean.index_copy(0, noisy, features(disturbed, noisy)[0])
         targets = [(1.0, batch.targets)]
         if settings.mixup > 0:
-            partner, share = augmentation.draw_mixup(batch.part == LABELLED, settings.mixup)
+            partner, share = augmentation.draw_mixup(len(batch), batch.sizes[LABELLED], settings.mixup, speech)
             seen, clean = (torch.lerp(x[partner], x, share) for x in (seen, clean))
             frames = torch.maximum(frames, frames[partner])
             targets = [
@@ -219,15 +248,14 @@ class AdversarialAutoencoder(LightningModule):
             ]
         return View(augmentation.mask_log_mel(seen, settings), clean, frames, targets)
 
-    def encode(self, log_mel: Tensor, frames: Tensor, part: Tensor) -> Tensor:
-        """Codes of a training batch, (batch, code)."""
-        labelled = int((part == LABELLED).sum())
-        if not self.settings.separate_statistics or labelled in (0, len(part)):
-            code: Tensor = self.encoder(log_mel, frames)
-            return code
+    def encode(self, log_mel: Tensor, frames: Tensor, labelled: int) -> Tensor:
+        """Codes of a training batch, (batch, code), the first ``labelled`` of which are of emotional speech."""
+        encoder = self._in_training["encoder"]
+        if not self.settings.separate_statistics or labelled in (0, len(log_mel)):
+            return encoder(log_mel, frames)
         with _statistics_kept(self.encoder):
-            auxiliary = self.encoder(log_mel[labelled:], frames[labelled:])
-        return torch.cat([self.encoder(log_mel[:labelled], frames[:labelled]), auxiliary])
+            auxiliary = encoder(log_mel[labelled:], frames[labelled:])
+        return torch.cat([encoder(log_mel[:labelled], frames[:labelled]), auxiliary])
 
     def read(self, code: Tensor, head: Head) -> Tensor:
         """The parts of the code (batch, code) that a head reads."""

@@ -1,7 +1,7 @@
 """Random changes that leave the emotion as it is: functions on batches.
 
-Two kinds are kept apart because the decoder's target is the undisturbed speech: a *view* (speed, rate, band shift)
-moves speech and target alike, a *disturbance* (gain, noise, masks) is for the encoder alone to see through.
+Two kinds are kept apart because the decoder's target is the undisturbed speech: a *view* (speed, gain, rate, band
+shift) moves speech and target alike, a *disturbance* (noise, masks) is for the encoder alone to see through.
 """
 
 import torch
@@ -108,17 +108,26 @@ def mask_spans(size: int, count: int, widest: int, batch: int, like: Tensor) -> 
     return hidden
 
 
-def disturb_waveform(waveform: Tensor, length: Tensor, settings: AugmentationSettings) -> Tensor:
-    """Random gain and noise, utterance by utterance, (batch, samples)."""
+def draw_gain(waveform: Tensor, settings: AugmentationSettings) -> Tensor:
+    """Random gain, utterance by utterance, (batch, samples)."""
+    if settings.gain_db == 0:
+        return waveform
+    return change_gain(waveform, _uniform(len(waveform), -settings.gain_db, settings.gain_db, like=waveform))
+
+
+def disturb(waveform: Tensor, length: Tensor, settings: AugmentationSettings) -> tuple[Tensor, Tensor]:
+    """Gives some utterances noise.
+
+    Returns:
+        Which of the batch, (disturbed,), int64, and what became of them, (disturbed, samples).
+    """
     size = len(waveform)
-    if settings.noise > 0:
-        snr, tilt = _uniform(size, *settings.noise_snr_db, like=waveform), _uniform(size, 0.0, 1.0, like=waveform)
-        noisy = (torch.rand(size, device=waveform.device) < settings.noise).nonzero().squeeze(1)
-        if len(noisy):  # not every FFT takes an empty batch
-            waveform = waveform.index_copy(0, noisy, add_noise(waveform[noisy], length[noisy], snr[noisy], tilt[noisy]))
-    if settings.gain_db > 0:
-        waveform = change_gain(waveform, _uniform(size, -settings.gain_db, settings.gain_db, like=waveform))
-    return waveform
+    # So many of every batch, and not each by chance: a GPU need not be asked how many there are.
+    noisy = torch.randperm(size, device=waveform.device)[: round(settings.noise * size)]
+    if not len(noisy):  # not every FFT takes an empty batch
+        return noisy, waveform[noisy]
+    snr, tilt = _uniform(size, *settings.noise_snr_db, like=waveform), _uniform(size, 0.0, 1.0, like=waveform)
+    return noisy, add_noise(waveform[noisy], length[noisy], snr[noisy], tilt[noisy])
 
 
 def draw_warp(size: int, settings: AugmentationSettings, like: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -129,21 +138,22 @@ def draw_warp(size: int, settings: AugmentationSettings, like: Tensor) -> tuple[
     return _uniform(size, -widest, widest, like).exp(), _uniform(size, -settings.shift, settings.shift, like)
 
 
-def draw_mixup(mixed: Tensor, alpha: float) -> tuple[Tensor, float]:
+def draw_mixup(size: int, mixed: int, alpha: float, like: Tensor) -> tuple[Tensor, float]:
     """Draws partners for mixup (Zhang et al., ICLR 2018).
 
     Args:
-        mixed: Utterances that may be mixed with each other, (batch,), bool.
+        size: Utterances of the batch.
+        mixed: So many of them, the first, are mixed with each other.
         alpha: Parameter of the symmetric beta distribution.
+        like: On the device that is wanted.
 
     Returns:
-        The partner of each utterance, (batch,), itself where it is not mixed, and the share of the utterance in the
+        The partner of each utterance, (size,), itself where it is not mixed, and the share of the utterance in the
         mixture, one for the whole batch because the concordance loss is one number for a batch. It is at least a half,
         so that the utterance's own label is right where there can be only one (the prior of its code).
     """
-    partner = torch.arange(len(mixed), device=mixed.device)
-    some = mixed.nonzero().squeeze(1)
-    partner[some] = some[torch.randperm(len(some), device=mixed.device)]
+    partner = torch.arange(size, device=like.device)
+    partner[:mixed] = torch.randperm(mixed, device=like.device)
     share = torch.distributions.Beta(alpha, alpha).sample().item()
     return partner, max(share, 1 - share)
 

@@ -31,11 +31,13 @@ class Decoder(nn.Module):
         self.channels = settings.channels
         self.waves = settings.waves
         self.bands = math.ceil(mels / self.REDUCTION)
+        fine = max(1, settings.channels // 2)  # at four times the positions
         self.amplitudes = nn.Linear(code, settings.channels * self.bands * settings.waves)
         self.coarse = nn.Conv2d(settings.channels, settings.channels, 3, padding=1)
-        self.fine = nn.Conv2d(settings.channels, settings.channels, 3, padding=1)
+        self.fine = nn.Conv2d(settings.channels, fine, 3, padding=1)
         # Sixteen values a position, rearranged to 4x4 bands and frames.
-        self.paint = nn.Conv2d(settings.channels, 16, 3, padding=1)
+        self.paint = nn.Conv2d(fine, 16, 3, padding=1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, code: Tensor, frames: Tensor, size: int) -> Tensor:
         """Code to log-mel.
@@ -54,6 +56,7 @@ class Decoder(nn.Module):
         basis = torch.cos(math.pi * wave[None, :, None] * centre.clamp(max=1.0)[:, None, :])
         amplitudes = self.amplitudes(code).view(len(code), self.channels * self.bands, self.waves)
         x = torch.bmm(amplitudes, basis.to(amplitudes.dtype)).view(len(code), self.channels, self.bands, steps)
+        x = x.contiguous(memory_format=torch.channels_last)
         x = F.relu(self.coarse(F.relu(x)))
         x = F.relu(self.fine(F.interpolate(x, scale_factor=2.0)))
         x = F.pixel_shuffle(self.paint(x), 4)[:, 0]

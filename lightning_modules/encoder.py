@@ -4,7 +4,6 @@ import math
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.features import frame_mask
@@ -52,24 +51,39 @@ def normalise(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     return normal
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions, the first of stride two, each normalised, rectified, and blind past an utterance's end."""
+class Layer(nn.Module):
+    """A 3x3 convolution, normalised, rectified, and blind past an utterance's end."""
 
-    def __init__(self, inputs: int, outputs: int, kind: str) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, kind: str) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
-        self.reduce_norm = normalisation(kind, outputs)
-        self.refine = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.refine_norm = normalisation(kind, outputs)
+        self.convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.norm = normalisation(kind, outputs)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(batch, channels, bands, frames), of which ``mask`` (batch, 1, 1, frames) marks those valid afterwards."""
+        # In place: what layers of this size cost beside their convolutions is the way to memory and back.
+        return normalise(self.norm, self.convolution(x), mask).mul_(mask).relu_()
+
+
+class Block(nn.Module):
+    """A layer of stride two and, but for the first block, one that refines what it found.
+
+    At the first block's resolution a second layer would take as long as the next three blocks together.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kind: str, refine: bool) -> None:
+        super().__init__()
+        self.reduce = Layer(inputs, outputs, 2, kind)
+        self.refine = Layer(outputs, outputs, 1, kind) if refine else None
 
     def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, channels, bands, frames) to half the bands and frames; ``frames`` (batch,) are the valid ones."""
         frames = halved(frames)
-        x = self.reduce(x)
-        mask = frame_mask(frames, x.shape[-1])[:, None, None]
-        x = F.relu(normalise(self.reduce_norm, x, mask))
-        x = F.relu(normalise(self.refine_norm, self.refine(x * mask), mask))
-        return x * mask, frames
+        mask = frame_mask(frames, (x.shape[-1] + 1) // 2)[:, None, None]
+        x = self.reduce(x, mask)
+        if self.refine is not None:
+            x = self.refine(x, mask)
+        return x, frames
 
 
 class AttentiveStatistics(nn.Module):
@@ -109,7 +123,8 @@ class Encoder(nn.Module):
             )
         widths = [1, *settings.channels]
         self.blocks = nn.ModuleList(
-            Block(inputs, outputs, settings.normalisation) for inputs, outputs in pairwise(widths)
+            Block(inputs, outputs, settings.normalisation, refine=index > 0)
+            for index, (inputs, outputs) in enumerate(pairwise(widths))
         )
         bands = mels
         for _ in settings.channels:

@@ -53,15 +53,16 @@ class LogMel(nn.Module):
         self.settings = settings
         self.hop = round(settings.sample_rate * settings.hop_ms / 1000)
         window = round(settings.sample_rate * settings.window_ms / 1000)
-        self.mel = torchaudio.transforms.MelSpectrogram(
+        size = 2 ** math.ceil(math.log2(window))
+        self.spectrum = torchaudio.transforms.Spectrogram(
+            n_fft=size, win_length=window, hop_length=self.hop, pad_mode="constant", power=None
+        )
+        self.bands = torchaudio.transforms.MelScale(
+            n_mels=settings.mels,
             sample_rate=settings.sample_rate,
-            n_fft=2 ** math.ceil(math.log2(window)),
-            win_length=window,
-            hop_length=self.hop,
             f_min=settings.low_hz,
             f_max=settings.high_hz,
-            n_mels=settings.mels,
-            pad_mode="constant",
+            n_stft=size // 2 + 1,
         )
         self.register_buffer("mean", torch.zeros(settings.mels, 1))
         self.register_buffer("deviation", torch.ones(settings.mels, 1))
@@ -74,7 +75,10 @@ class LogMel(nn.Module):
         """Log-mel spectrogram before normalisation, (batch, mels, frames), natural logarithm of power."""
         # Half precision cannot hold the power of quiet bands: features are float32 under any autocast.
         with torch.autocast(waveform.device.type, enabled=False):
-            log_mel: Tensor = (self.mel(waveform.float()) + 1e-6).log()
+            spectrum = self.spectrum(waveform.float())
+            # Not its absolute value, squared: the root alone takes longer than the Fourier transform.
+            power = spectrum.real.square() + spectrum.imag.square()
+            log_mel: Tensor = (self.bands(power) + 1e-6).log()
         return log_mel
 
     def forward(self, waveform: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:

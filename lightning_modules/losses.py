@@ -1,7 +1,7 @@
 """Loss functions: stateless, on tensors, blind to missing labels.
 
 Where no utterance of a batch carries a label, a loss is zero but still has a (zero) gradient: plain DDP needs one from
-every head at every step.
+every head at every step. None looks into its tensors to choose its way, since a GPU would have to be waited for.
 """
 
 import torch
@@ -18,21 +18,25 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None, 
         logits: (batch, classes).
         target: Class of each utterance, (batch,), int64, -1 where missing; or the share of each class,
             (batch, classes), float, NaN where missing.
-        weight: Weight of each class, (classes,).
+        weight: Weight of each class, (classes,); the mean is weighted by it, as in PyTorch.
         label_smoothing: Share of the target that is spread over all classes.
 
     Returns:
         A scalar, at least 0.
     """
-    known = target >= 0 if target.dim() == 1 else ~target.isnan().any(dim=1)
-    if not known.any():
-        return 0.0 * logits.sum()
-    logits, target = logits[known].float(), target[known]
-    if weight is None or target.dim() == 1:
-        return F.cross_entropy(logits, target, weight, label_smoothing=label_smoothing)
-    # The weighted mean, as for classes; PyTorch would divide by the number of utterances.
-    total = F.cross_entropy(logits, target, weight, reduction="sum", label_smoothing=label_smoothing)
-    return total / (target @ weight).sum()
+    if target.dim() == 1:
+        known = target >= 0
+        counted = known if weight is None else weight[target.clamp(min=0)] * known
+        loss = F.cross_entropy(
+            logits.float(), target, weight, ignore_index=-1, reduction="none", label_smoothing=label_smoothing
+        )
+    else:
+        known = ~target.isnan().any(dim=1)
+        target = target.nan_to_num()
+        # PyTorch would divide the weighted sum by the number of utterances.
+        counted = known if weight is None else (target @ weight) * known
+        loss = F.cross_entropy(logits.float(), target, weight, reduction="none", label_smoothing=label_smoothing)
+    return (loss * known).sum() / _positive(counted.sum())
 
 
 def concordance_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -50,8 +54,6 @@ def concordance_loss(prediction: Tensor, target: Tensor) -> Tensor:
     known = ~target.isnan()
     count = known.sum(0)
     usable = count > 1
-    if not usable.any():
-        return 0.0 * prediction.sum()
     n = count.clamp(min=1)
     x = prediction.float() * known
     y = target.nan_to_num() * known
@@ -60,7 +62,7 @@ def concordance_loss(prediction: Tensor, target: Tensor) -> Tensor:
     covariance = (dx * dy).sum(0) / n
     spread = dx.square().sum(0) / n + dy.square().sum(0) / n + (mean_x - mean_y).square()
     ccc = 2 * covariance / spread.clamp(min=1e-8)
-    return (1 - ccc)[usable].mean()
+    return ((1 - ccc) * usable).sum() / _positive(usable.sum())
 
 
 def additive_angular_margin(cosine: Tensor, target: Tensor, margin: float, scale: float) -> Tensor:
@@ -75,15 +77,12 @@ def additive_angular_margin(cosine: Tensor, target: Tensor, margin: float, scale
     Returns:
         A scalar, at least 0.
     """
-    known = target >= 0
-    if not known.any():
-        return 0.0 * cosine.sum()
-    cosine, target = cosine[known].float(), target[known]
-    angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
-    chosen = F.one_hot(target, cosine.shape[1]).bool()
+    cosine = cosine.float()
+    own = cosine.gather(1, target.clamp(min=0)[:, None])
+    angle = own.clamp(-1 + 1e-6, 1 - 1e-6).acos()
     # Past pi the cosine would rise again and reward the worst angles.
     set_back = (angle + margin).clamp(max=torch.pi).cos()
-    return F.cross_entropy(scale * torch.where(chosen, set_back, cosine), target)
+    return cross_entropy(scale * cosine.scatter(1, target.clamp(min=0)[:, None], set_back), target)
 
 
 def reconstruction_loss(reconstruction: Tensor, target: Tensor, frames: Tensor) -> Tensor:
@@ -118,3 +117,8 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 def generator_loss(fake: Tensor) -> Tensor:
     """Non-saturating loss of the encoder, a scalar: how far from "prior" the logits (batch, 1) of its codes are."""
     return F.softplus(-fake.float()).mean()
+
+
+def _positive(count: Tensor) -> Tensor:
+    """What to divide by: where nothing was counted, the sum is zero too."""
+    return count.clamp(min=1) if not count.is_floating_point() else torch.where(count > 0, count, 1.0)

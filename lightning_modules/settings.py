@@ -22,7 +22,7 @@ class FeatureSettings:
     sample_rate: int = 16000
     mels: int = 64
     window_ms: float = 25.0
-    hop_ms: float = 10.0
+    hop_ms: float = 16.0
     low_hz: float = 50.0
     high_hz: float = 8000.0
     normalise: str = "utterance"
@@ -35,7 +35,7 @@ class AugmentationSettings:
     Attributes:
         speed: Resampling factor drawn from 1 - speed to 1 + speed: tempo and pitch change together.
         gain_db: Level change drawn from -gain_db to gain_db.
-        noise: Probability that an utterance is given noise.
+        noise: Share of a batch's utterances that are given noise.
         noise_snr_db: Lowest and highest signal-to-noise ratio.
         rate: Time stretch of the log-mel, drawn log-uniformly from 1 / (1 + rate) to 1 + rate: tempo without pitch.
         shift: Largest shift along the bands, in bands: a vocal tract of another length.
@@ -55,7 +55,7 @@ class AugmentationSettings:
     band_masks: int = 2
     band_mask_size: int = 10
     frame_masks: int = 2
-    frame_mask_size: int = 30
+    frame_mask_size: int = 19
     mixup: float = 0.0
 
 
@@ -64,13 +64,14 @@ class EncoderSettings:
     """A stack of convolution blocks and attentive statistics pooling.
 
     Attributes:
-        channels: Output channels of each block; each block halves bands and frames.
+        channels: Output channels of each block; each block halves bands and frames. Processors compute with vectors of
+            16 numbers: multiples of 16 cost less than what lies between them.
         normalisation: ``batch``, or ``group`` (statistics of one utterance only).
         dropout: Probability that a channel of the pooled statistics is dropped.
         attention: Width of the hidden layer that weighs the frames.
     """
 
-    channels: list[int] = field(default_factory=lambda: [24, 48, 96, 96])
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
     normalisation: str = "batch"
     dropout: float = 0.2
     attention: int = 64
@@ -82,7 +83,7 @@ class DecoderSettings:
 
     Attributes:
         weight: Weight of the reconstruction loss; 0 leaves the decoder out.
-        channels: Channels of its convolutions.
+        channels: Channels of its convolutions at an eighth of the resolution; half as many at a quarter.
         waves: Cosines over time that the code sets the amplitudes of: the finest course in time it can describe has
             ``waves / 2`` periods in an utterance.
     """
@@ -149,7 +150,7 @@ class OptimiserSettings:
         warm_up: Share of the steps in which the rate rises.
     """
 
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     discriminator_learning_rate: float = 5e-4
     weight_decay: float = 0.05
     warm_up: float = 0.3

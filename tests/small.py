@@ -71,7 +71,7 @@ def batch(labelled: int = 6, speaker: int = 3, unlabelled: int = 2, samples: int
         waveform=waveform,
         length=length,
         row=torch.arange(size),
-        part=part,
+        sizes=(labelled, speaker, unlabelled),
         targets={
             "emotion": index(4, part == LABELLED),
             "dimensions": dimensions,
@@ -82,14 +82,15 @@ def batch(labelled: int = 6, speaker: int = 3, unlabelled: int = 2, samples: int
     )
 
 
-def rows(whole: Batch, chosen: Sequence[int] | slice) -> Batch:
-    """Some rows of a batch."""
+def first(whole: Batch, count: int) -> Batch:
+    """The first rows of a batch."""
+    sizes = [max(0, min(size, count - sum(whole.sizes[:part]))) for part, size in enumerate(whole.sizes)]
     return Batch(
-        waveform=whole.waveform[chosen],
-        length=whole.length[chosen],
-        row=whole.row[chosen],
-        part=whole.part[chosen],
-        targets={name: target[chosen] for name, target in whole.targets.items()},
+        waveform=whole.waveform[:count],
+        length=whole.length[:count],
+        row=whole.row[:count],
+        sizes=(sizes[0], sizes[1], sizes[2]),
+        targets={name: target[:count] for name, target in whole.targets.items()},
     )
 
 

@@ -102,23 +102,30 @@ def test_disturbance_is_random_by_utterance_and_keeps_the_end_silent() -> None:
     torch.manual_seed(1)
     waveform, length = torch.randn(400, 64) * frame_mask(torch.full((400,), 50), 64), torch.full((400,), 50)
     settings = replace(NO_AUGMENTATION, noise=0.3, noise_snr_db=(5.0, 10.0))
-    noise = augmentation.disturb_waveform(waveform, length, settings) - waveform
-    noisy = noise.abs().sum(1) > 0
-    assert 0.2 < noisy.float().mean() < 0.4
-    ratio = 10 * torch.log10(waveform.square().sum(1) / noise.square().sum(1))[noisy]
-    assert ratio.min() > 4.9
-    assert ratio.max() < 10.1
+    noisy, disturbed = augmentation.disturb(waveform, length, settings)
+    assert len(set(noisy.tolist())) == 120
+    assert not torch.equal(noisy, augmentation.disturb(waveform, length, settings)[0])
+    noise = disturbed - waveform[noisy]
+    ratio = 10 * torch.log10(waveform[noisy].square().sum(1) / noise.square().sum(1))
+    assert 4.9 < ratio.min() < 5.5
+    assert 9.5 < ratio.max() < 10.1
     assert (noise[:, 50:] == 0).all()
 
-    louder = augmentation.disturb_waveform(waveform, length, replace(NO_AUGMENTATION, gain_db=6.0))
+
+def test_gain_is_random_by_utterance() -> None:
+    waveform = torch.randn(400, 64)
+    louder = augmentation.draw_gain(waveform, replace(NO_AUGMENTATION, gain_db=6.0))
     gain = 20 * torch.log10(louder[:, 0] / waveform[:, 0])
     assert gain.min() > -6.001
     assert gain.max() < 6.001
     assert gain.std() > 2
 
 
-def test_nothing_is_disturbed_where_all_is_off() -> None:
-    assert torch.equal(augmentation.disturb_waveform(waveforms(), LENGTH, NO_AUGMENTATION), waveforms())
+def test_nothing_changes_where_all_is_off() -> None:
+    noisy, disturbed = augmentation.disturb(waveforms(), LENGTH, NO_AUGMENTATION)
+    assert noisy.shape == (0,)
+    assert disturbed.shape == (0, waveforms().shape[1])
+    assert torch.equal(augmentation.draw_gain(waveforms(), NO_AUGMENTATION), waveforms())
     assert torch.equal(augmentation.mask_log_mel(log_mels(), NO_AUGMENTATION), log_mels())
     assert augmentation.draw_warp(3, NO_AUGMENTATION, log_mels()) is None
 
@@ -212,23 +219,22 @@ def test_masks_hide_whole_bands_and_frames_behind_zero() -> None:
 
 def test_mixup_is_among_the_labelled_only() -> None:
     torch.manual_seed(0)
-    mixed = torch.tensor([True, True, False, True, False, True, True])
-    partners = torch.stack([augmentation.draw_mixup(mixed, 0.4)[0] for _ in range(200)])
-    assert (partners[:, ~mixed] == torch.arange(7)[~mixed]).all()
+    partners = torch.stack([augmentation.draw_mixup(7, 5, 0.4, torch.empty(0))[0] for _ in range(200)])
+    assert (partners[:, 5:] == torch.tensor([5, 6])).all()
     assert torch.equal(partners.sort(1).values, torch.arange(7).expand(200, 7))  # each is a partner once
-    assert all(len(set(column)) == 5 for column in partners[:, mixed].T.tolist())
+    assert all(len(set(column)) == 5 for column in partners[:, :5].T.tolist())
 
 
 def test_the_share_of_mixup_is_the_larger_one_of_a_beta_distribution() -> None:
     torch.manual_seed(0)
-    share = np.array([augmentation.draw_mixup(torch.ones(2, dtype=torch.bool), 0.4)[1] for _ in range(3000)])
+    share = np.array([augmentation.draw_mixup(2, 2, 0.4, torch.empty(0))[1] for _ in range(3000)])
     assert ((share >= 0.5) & (share <= 1)).all()
     # The variance of Beta(a, a) about its mean of a half is 1 / (4 (2 a + 1)).
     assert ((share - 0.5) ** 2).mean() == pytest.approx(1 / (4 * 1.8), rel=0.05)
 
 
 def test_nobody_to_mix_with() -> None:
-    partner, _ = augmentation.draw_mixup(torch.zeros(3, dtype=torch.bool), 0.4)
+    partner, _ = augmentation.draw_mixup(3, 0, 0.4, torch.empty(0))
     assert partner.tolist() == [0, 1, 2]
 
 

@@ -184,4 +184,11 @@ def test_the_average_forgets_exponentially_and_starts_quickly(decay: float, tmp_
     final = module.state_dict()
     for name, value in final.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6, msg=name)
-    assert int(final["encoder.blocks.0.reduce_norm.num_batches_tracked"]) == 6
+    assert int(final["encoder.blocks.0.reduce.norm.num_batches_tracked"]) == 6
+
+
+def test_accumulated_gradients_are_one_step_of_the_average(tmp_path: Path) -> None:
+    average = ExponentialAverage(0.9)
+    fit(model(), [batch()] * 6, tmp_path, callbacks=[average], accumulate_grad_batches=3)
+    assert average._average_model is not None
+    assert average._average_model.n_averaged.item() == 2

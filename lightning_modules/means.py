@@ -1,0 +1,39 @@
+"""Means over an epoch."""
+
+from collections.abc import Mapping
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+
+class EpochMeans:
+    """Means over an epoch, weighted by the size of the batches; they stay on their device and wait for nothing.
+
+    ``log(on_epoch=True)`` gives the same, but goes through all that is logged with each value: half a millisecond for
+    each, in every step.
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._sums: Tensor | None = None
+        self._weight = 0
+
+    def add(self, values: Mapping[str, Tensor], batch_size: int) -> None:
+        """Takes in the values of a step: scalars, by names that are the same in all steps."""
+        if not values:
+            return
+        weighted = torch.stack([value.detach().float() for value in values.values()]) * batch_size
+        self._names = tuple(values)
+        self._sums = weighted if self._sums is None else self._sums + weighted
+        self._weight += batch_size
+
+    def log(self, module: LightningModule) -> None:
+        """Logs the means over all steps and processes, and begins anew; to be called at the end of the epoch."""
+        if self._sums is not None:
+            for name, mean in zip(self._names, (self._sums / self._weight).unbind(), strict=True):
+                module.log(name, mean, sync_dist=True)
+        self._reset()
