@@ -1,4 +1,4 @@
-"""The command line: ``python -m experiments train|manifest|evaluate|data``."""
+"""The command line: ``python -m experiments train|manifest|evaluate|data|pack``."""
 
 import argparse
 import errno
@@ -8,6 +8,7 @@ from pathlib import Path
 from datamodules.errors import InputError
 from experiments.config import load, load_run
 from experiments.hush import hush
+from experiments.importing import importing
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 INTERRUPTED = 130
@@ -23,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, what in (
         ("train", "train, choose the epoch on development data, test once"),
         ("manifest", "read and check the corpora of an experiment"),
+        ("pack", "pack the corpora of an experiment into few large files: pack=<folder>"),
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("experiment", help="name of an experiment, or a YAML file")
@@ -60,20 +62,28 @@ def _run(given: argparse.Namespace, settings: list[str]) -> None:
 
         data(given.corpus, settings)
         return
+    if given.command == "pack":
+        from experiments.pack import pack
+
+        pack(given.experiment, settings)
+        return
     # The configuration is read before anything heavy is imported: what is wrong with it is told at once.
     if given.command == "evaluate":
         config = load_run(given.run, settings)
-        from experiments.run import evaluate
+        with importing():
+            from experiments.run import evaluate
 
         evaluate(config, given.run)
         return
     config = load(given.experiment, settings)
     if given.command == "train":
-        from experiments.run import train
+        with importing(with_wandb=config.wandb.enabled):
+            from experiments.run import train
 
         train(config)
     else:
-        from experiments.manifest import manifest
+        with importing():
+            from experiments.manifest import manifest
 
         manifest(config)
 

@@ -23,6 +23,8 @@ FOLDER = Path(__file__).parent
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+Matmul = Literal["highest", "high", "medium"]
+
 REPLACED = ("data.classes", "model.code")
 """Dicts that are one value: to merge a layer's into an earlier one would keep entries that it means to replace."""
 
@@ -42,6 +44,9 @@ class TrainerSettings:
         monitor: Development score that chooses the epoch.
         patience: Epochs without a better development score after which training stops; 0 never stops early.
         threads: CPU threads of PyTorch; 0 leaves it to PyTorch.
+        compile: Compiles encoder and decoder for training (``torch.compile``): a minute or more at the start.
+        matmul: How exactly a GPU multiplies float32: ``highest``, ``high`` (TF32) or ``medium``; a CPU is always exact.
+        deterministic: Of a GPU's algorithms, only those that give the same again; others may be faster.
     """
 
     epochs: int = 40
@@ -54,6 +59,9 @@ class TrainerSettings:
     monitor: str = "dev/uar"
     patience: int = 0
     threads: int = 0
+    compile: bool = False
+    matmul: str = "high"
+    deterministic: bool = True
 
 
 @dataclass

@@ -72,11 +72,11 @@ def logged(config: Config, folder: Path) -> Iterator[list[Logger]]:
 
 def log_results(loggers: list[Logger], folder: Path, config: Config, results: dict[str, Any]) -> None:
     """Hands the final scores and the run's files to W&B."""
-    import wandb
-
     for logger in loggers:
         if not isinstance(logger, WandbLogger):
             continue
+        import wandb
+
         for split in ("dev", "test"):
             for name in ("uar", "accuracy", "ccc"):
                 if name in results[split]:

@@ -1,6 +1,7 @@
 """One run from a configuration: train, choose the epoch on development data, test once, write it all down."""
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +25,8 @@ from callbacks.summary import print_summary
 from datamodules.datamodule import SpeechDataModule
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
-from experiments.config import Config, Precision, TrainerSettings, save
+from experiments.allocation import keep_freed_memory
+from experiments.config import Config, Matmul, Precision, TrainerSettings, save
 from experiments.loggers import log_results, logged
 from experiments.records import CheckpointFiles, environment, make_folder, read_checkpoint, read_json, write_json
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
@@ -44,10 +46,14 @@ ACCELERATORS: dict[str, tuple[type[Accelerator], ...]] = {
 """What ``trainer.accelerator`` may be, and what it stands for, in order."""
 
 
-def train(config: Config) -> Path:
+def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
     """Trains, and evaluates the epoch that was best on development data; prints the run folder last.
 
     All processes of a distributed run call this; only the first one writes and prints.
+
+    Args:
+        config: What ``load`` reads.
+        callbacks: The caller's own, called after those of the experiment.
 
     Returns:
         The run folder.
@@ -60,13 +66,15 @@ def train(config: Config) -> Path:
     module = make_module(config, data)
     if config.model.features.normalise == "training":
         module.features.fit(data.training_utterances())
+    if config.trainer.compile:
+        module.compile_for_training()
     _check_monitor(config.trainer.monitor, module, data)
 
     name = config.run or f"{datetime.now():%Y%m%d-%H%M%S}-fold{config.split.fold}-seed{config.seed}"
     folder = Path(config.output, config.experiment, name)
-    callbacks = _training_callbacks(config, module.total_steps)
+    training = _training_callbacks(config, module.total_steps)
     checkpoints = _checkpoints((folder / BEST).parent, config.trainer.monitor)
-    trainer = make_trainer(config, [Evaluation(data.labels.emotions), *callbacks, *checkpoints])
+    trainer = make_trainer(config, [Evaluation(data.labels.emotions), *training, *callbacks, *checkpoints])
     _check_batches(data, trainer)
     if trainer.is_global_zero:
         make_folder(folder)
@@ -200,7 +208,7 @@ def make_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         # The samplers share the work themselves: Lightning's would pad with duplicates.
         use_distributed_sampler=False,
-        deterministic="warn",
+        deterministic="warn" if settings.deterministic else False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # all that is logged is logged by the epoch
@@ -209,10 +217,9 @@ def make_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
 
 def _prepare_machine(settings: TrainerSettings) -> None:
     """Checks that the machine has what the trainer asks for."""
-    if settings.precision not in get_args(Precision):
-        raise InputError(
-            f"trainer.precision is {settings.precision!r}", f"Choose from: {', '.join(get_args(Precision))}."
-        )
+    for name, choices in (("precision", get_args(Precision)), ("matmul", get_args(Matmul))):
+        if getattr(settings, name) not in choices:
+            raise InputError(f"trainer.{name} is {getattr(settings, name)!r}", f"Choose from: {', '.join(choices)}.")
     wanted = settings.accelerator
     if wanted not in ACCELERATORS:
         raise InputError(f"trainer.accelerator is {wanted!r}", f"Choose from: {', '.join(ACCELERATORS)}.")
@@ -229,12 +236,16 @@ def _prepare_machine(settings: TrainerSettings) -> None:
         )
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    if found is CUDAAccelerator:
+        torch.set_float32_matmul_precision(settings.matmul)
+    keep_freed_memory()
 
 
 def _check_monitor(monitor: str, module: AdversarialAutoencoder, data: SpeechDataModule) -> None:
     """Checks that the score that chooses the epoch will be there, before the first epoch and not after it."""
     predicted = {head.task.prediction for head in module.heads.values() if isinstance(head, Head) and head.task.predict}
-    emotion, dimensions = (data.development_pool.targets[name] for name in ("emotion", "dimensions"))
+    truths = data.development_pool.labels(np.arange(len(data.development_pool)))
+    emotion, dimensions = truths["emotion"], truths["dimensions"]
     there = []
     if "emotion" in predicted and (emotion >= 0).any():
         classes = np.unique(emotion[emotion >= 0])
