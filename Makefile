@@ -16,10 +16,10 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train manifest evaluate data test lint format clean
+.PHONY: help setup train manifest evaluate data pack bench test lint format clean
 
 # Missing variables are told before anything is installed.
-ifneq ($(filter train manifest,$(MAKECMDGOALS)),)
+ifneq ($(filter train manifest pack,$(MAKECMDGOALS)),)
 ifeq ($(strip $(EXP)),)
 $(error EXP is missing: give EXP=<experiment>, one of: $(EXPERIMENTS))
 endif
@@ -51,6 +51,12 @@ evaluate: $(READY) ## score a run's best checkpoint again: RUN=<run folder> [ARG
 
 data: $(READY) ## download a corpus from its owners: CORPUS=<corpus> [ARGS="data.root=<folder>"]
 	@$(BIN)/python -m experiments data "$(CORPUS)" $(ARGUMENTS)
+
+bench: $(READY) ## measure speed, start-up and memory beside counterparts: [ARGS="rows=<row>,<row> data.root=<folder>"]
+	@$(BIN)/python -m experiments.bench $(ARGUMENTS)
+
+pack: $(READY) ## pack an experiment's corpora into few large files: EXP=<experiment> ARGS="pack=<folder> …"
+	@$(BIN)/python -m experiments pack "$(EXP)" $(ARGUMENTS)
 
 test: $(READY) ## run the tests [ARGS="-k splits"]
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGUMENTS)
