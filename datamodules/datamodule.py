@@ -198,7 +198,7 @@ class SpeechDataModule(LightningDataModule):
                 packs[name] = Pack(Path(own))
             elif folder and os.path.lexists(folder / name):
                 packs[name] = Pack(folder / name)
-        if folder and not packs:
+        if folder and not any(os.path.lexists(folder / name) for name in self.readers):
             raise InputError(
                 f"data.packed: {folder} has no pack of {', '.join(self.readers)}", "`make pack` writes packs."
             )

@@ -29,6 +29,7 @@ _COLUMNS = ["path", "speech_start", "speech_end", "sample_rate"]
 _STEP = 1 / 32768
 _LARGEST = 32767
 _ROWS_PER_CHUNK = 16
+_REMEDIES = "data.cache, or data.decoded_gb=0"
 
 
 class _Row(NamedTuple):
@@ -41,10 +42,13 @@ class _Row(NamedTuple):
 
 
 def decoded_bytes(manifest: Manifest, sample_rate: int, limit: float) -> int | None:
-    """The size of a corpus's speech as 16-bit samples; none if it is above a limit.
+    """The size of a corpus's speech as 16-bit samples; none if it is above a limit, or its content is not hashed.
 
-    It follows from the manifest, so that all processes and all runs choose the same.
+    It follows from the manifest, so that all processes and all runs choose the same. Without content hashes a manifest
+    stays the same when samples change, and what was decoded before would be taken for theirs.
     """
+    if not manifest.facts["audit"]["hash_content"]:
+        return None
     if len(manifest) * FRAME_SECONDS * sample_rate * 2 > limit:  # no row has less: what is large need not be read
         return None
     seconds = sum(
@@ -67,7 +71,7 @@ def decode_corpus(
     """Decodes the speech of all utterances, or finds what was decoded before.
 
     Several processes may ask at once: one decodes, the others wait. What was cut off is made again; a row that cannot
-    be read is kept with the reason, which is raised when it is drawn.
+    be read now is left to the source, each time it is drawn: a disk that was away must not be remembered for good.
 
     Args:
         manifest: The corpus.
@@ -84,10 +88,10 @@ def decode_corpus(
     file = cache_dir.expanduser().resolve() / name
     size = _size(manifest, sample_rate)
     if not _is_whole(file, size):
-        with explained(f"the decoded speech {file}", file.parent, "data.cache"), lock(file.with_suffix(".lock")):
+        with explained(f"the decoded speech {file}", file.parent, _REMEDIES), lock(file.with_suffix(".lock")):
             if not _is_whole(file, size):  # another process may have made it in the meantime
                 _make(file, size, manifest, source, sample_rate, workers, progress)
-    return Decoded(file, sample_rate)
+    return Decoded(file, sample_rate, source)
 
 
 def _is_whole(file: Path, size: int) -> bool:
@@ -123,10 +127,9 @@ def _make(
                 stream.truncate(size)
             task = bar.add_task(f"Decoding {manifest.corpus}", total=len(manifest))
             decode = partial(_decode, draft, source)
-            crashed = partial(_write_reason, draft, "crashed the decoder")
             rows = _rows(manifest, sample_rate)
             chunks = iter(lambda: list(islice(rows, _ROWS_PER_CHUNK)), [])
-            for done in work_off(decode, chunks, crashed, workers):
+            for done in work_off(decode, chunks, _leave, workers):
                 bar.advance(task, len(done))
         draft.replace(file)
     finally:
@@ -164,11 +167,18 @@ def _decode(draft: Path, source: Source, row: _Row) -> None:
     """Decodes one row to its place in the draft."""
     try:
         speech = source.read(row.span, 0.0, row.seconds)
-    except BadAudioError as error:
-        _write_reason(draft, str(error), row)
+    except BadAudioError:
+        _leave(row)
         return
     samples, step = _quantise(speech)
-    _write(draft, row, samples[: row.bytes // 2].tobytes(), step)
+    content = samples[: row.bytes // 2].tobytes()
+    with draft.open("r+b", buffering=0) as stream:
+        os.pwrite(stream.fileno(), content, row.offset)
+        os.pwrite(stream.fileno(), RECORD.pack(row.offset, len(content), step), row.span.row * RECORD.size)
+
+
+def _leave(_: _Row) -> None:
+    """Leaves the row's record empty, as the draft begins: the row is read from the source."""
 
 
 def _quantise(speech: Floats) -> tuple[NDArray[np.int16], float]:
@@ -183,13 +193,3 @@ def _quantise(speech: Floats) -> tuple[NDArray[np.int16], float]:
         return samples.astype("<i2"), _STEP
     step = np.abs(speech).max() / np.float32(_LARGEST)
     return np.rint(speech / step).astype("<i2"), float(step)
-
-
-def _write_reason(draft: Path, reason: str, row: _Row) -> None:
-    _write(draft, row, reason.encode(errors="replace")[: row.bytes], 0.0)
-
-
-def _write(draft: Path, row: _Row, content: bytes, step: float) -> None:
-    with draft.open("r+b", buffering=0) as stream:
-        os.pwrite(stream.fileno(), content, row.offset)
-        os.pwrite(stream.fileno(), RECORD.pack(row.offset, len(content), step), row.span.row * RECORD.size)

@@ -342,6 +342,11 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
         _row(table, *(one[key] for key in ("corpus", "role", "utterances", "quota")))
     _print(table, console)
 
+    table = _table("Speech that is decoded once, into the cache", "corpus", "GB")
+    for name, size in report.get("decoded", {}).items():
+        _row(table, name, f"{size:.2f}")
+    _print(table, console)
+
     table = _table("Exact duplicates (kept)", "utterances", "speakers", "labels", "paths", numbers=(0,))
     for group in report["duplicates"]["first"]:
         _row(

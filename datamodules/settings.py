@@ -65,8 +65,8 @@ class DataSettings:
         evaluation_batch: Utterances of an evaluation batch.
         workers: Processes that read ahead, for each process that trains; -1 chooses: none where a CPU trains, whose
             cores have enough to do, else one a core but for one, and no more than eight.
-        decoded_gb: Corpora whose speech takes no more than this as 16-bit samples are decoded once, into the cache; 0
-            decodes always.
+        decoded_gb: Corpora whose speech takes no more than this as 16-bit samples are decoded once, into the cache,
+            unless they are read with ``hash_content=false``; 0 decodes always.
         max_bad_fraction: Unusable files that are tolerated, as a share of a corpus, and of what is read in training.
         rebuild: Builds manifests anew.
     """

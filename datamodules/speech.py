@@ -161,7 +161,7 @@ class _Slice(io.RawIOBase):
 RECORD = struct.Struct("<qqd")
 """What the decoded speech of a corpus says of each row: offset and bytes of its samples, and the value of one step.
 
-Where the last is 0 there are no samples, and in their place a text says why.
+Where the last is 0 there are no samples: the row could not be decoded.
 """
 
 
@@ -174,11 +174,13 @@ class Decoded:
     Args:
         file: ``RECORD``s, one for each row of the manifest, and samples.
         sample_rate: Of the samples, in Hz.
+        source: Where they were decoded from. Rows that could not be decoded are read there, which tells why.
     """
 
-    def __init__(self, file: Path, sample_rate: int) -> None:
+    def __init__(self, file: Path, sample_rate: int, source: Source) -> None:
         self.file = file
         self.sample_rate = sample_rate
+        self.source = source
         self._opened: BinaryIO | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -193,7 +195,7 @@ class Decoded:
             descriptor = self._opened.fileno()
             offset, size, step = RECORD.unpack(os.pread(descriptor, RECORD.size, span.row * RECORD.size))
             if not step:
-                raise BadAudioError(os.pread(descriptor, size, offset).decode(errors="replace"))
+                return self.source.read(span, skip, duration)
             first = round((span.start + skip) * rate) - round(span.start * rate)
             count = min(round(duration * rate), size // 2 - first)
             samples = np.empty(max(count, 0), "<i2")

@@ -26,6 +26,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "model.augmentation.noise": (0, 1),
     "model.augmentation.noise_snr_db.*": (-100, 100),
     "model.encoder.channels.*": (1, _ANY),
+    "model.encoder.layers.*": (1, _ANY),
     "model.encoder.attention": (1, _ANY),
     "model.code.*": (1, _ANY),
     "model.decoder.channels": (1, _ANY),

@@ -31,12 +31,11 @@ class Decoder(nn.Module):
         self.channels = settings.channels
         self.waves = settings.waves
         self.bands = math.ceil(mels / self.REDUCTION)
-        fine = max(1, settings.channels // 2)  # at four times the positions
         self.amplitudes = nn.Linear(code, settings.channels * self.bands * settings.waves)
         self.coarse = nn.Conv2d(settings.channels, settings.channels, 3, padding=1)
-        self.fine = nn.Conv2d(settings.channels, fine, 3, padding=1)
+        self.fine = nn.Conv2d(settings.channels, settings.channels, 3, padding=1)
         # Sixteen values a position, rearranged to 4x4 bands and frames.
-        self.paint = nn.Conv2d(fine, 16, 3, padding=1)
+        self.paint = nn.Conv2d(settings.channels, 16, 3, padding=1)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, code: Tensor, frames: Tensor, size: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Log-mel spectrogram of any length to one code."""
 
 import math
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import torch
 from torch import Tensor, nn
@@ -66,23 +66,19 @@ class Layer(nn.Module):
 
 
 class Block(nn.Module):
-    """A layer of stride two and, but for the first block, one that refines what it found.
+    """Layers of which the first halves bands and frames."""
 
-    At the first block's resolution a second layer would take as long as the next three blocks together.
-    """
-
-    def __init__(self, inputs: int, outputs: int, kind: str, refine: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, layers: int, kind: str) -> None:
         super().__init__()
-        self.reduce = Layer(inputs, outputs, 2, kind)
-        self.refine = Layer(outputs, outputs, 1, kind) if refine else None
+        refining = (Layer(outputs, outputs, 1, kind) for _ in range(layers - 1))
+        self.layers = nn.ModuleList([Layer(inputs, outputs, 2, kind), *refining])
 
     def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, channels, bands, frames) to half the bands and frames; ``frames`` (batch,) are the valid ones."""
         frames = halved(frames)
         mask = frame_mask(frames, (x.shape[-1] + 1) // 2)[:, None, None]
-        x = self.reduce(x, mask)
-        if self.refine is not None:
-            x = self.refine(x, mask)
+        for layer in self.layers:
+            x = layer(x, mask)
         return x, frames
 
 
@@ -112,7 +108,7 @@ class Encoder(nn.Module):
         settings: See ``EncoderSettings``.
 
     Raises:
-        ValueError: The normalisation is unknown, or there are too few bands for so many blocks.
+        ValueError: The normalisation is unknown, or there is no number of layers.
     """
 
     def __init__(self, mels: int, code: int, settings: EncoderSettings) -> None:
@@ -121,10 +117,13 @@ class Encoder(nn.Module):
             raise ValueError(
                 f"encoder.normalisation is {settings.normalisation!r}, choose from: {', '.join(NORMALISATIONS)}"
             )
+        if not settings.layers:
+            raise ValueError("encoder.layers is empty: give the number of convolutions of the first block, as in [2]")
         widths = [1, *settings.channels]
+        every = chain(settings.layers, repeat(settings.layers[-1]))
         self.blocks = nn.ModuleList(
-            Block(inputs, outputs, settings.normalisation, refine=index > 0)
-            for index, (inputs, outputs) in enumerate(pairwise(widths))
+            Block(inputs, outputs, layers, settings.normalisation)
+            for (inputs, outputs), layers in zip(pairwise(widths), every, strict=False)
         )
         bands = mels
         for _ in settings.channels:

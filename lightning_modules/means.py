@@ -35,5 +35,5 @@ class EpochMeans:
         """Logs the means over all steps and processes, and begins anew; to be called at the end of the epoch."""
         if self._sums is not None:
             for name, mean in zip(self._names, (self._sums / self._weight).unbind(), strict=True):
-                module.log(name, mean, sync_dist=True)
+                module.log(name, mean, batch_size=self._weight, sync_dist=True)
         self._reset()

@@ -22,7 +22,7 @@ class FeatureSettings:
     sample_rate: int = 16000
     mels: int = 64
     window_ms: float = 25.0
-    hop_ms: float = 16.0
+    hop_ms: float = 10.0
     low_hz: float = 50.0
     high_hz: float = 8000.0
     normalise: str = "utterance"
@@ -55,7 +55,7 @@ class AugmentationSettings:
     band_masks: int = 2
     band_mask_size: int = 10
     frame_masks: int = 2
-    frame_mask_size: int = 19
+    frame_mask_size: int = 30
     mixup: float = 0.0
 
 
@@ -66,12 +66,15 @@ class EncoderSettings:
     Attributes:
         channels: Output channels of each block; each block halves bands and frames. Processors compute with vectors of
             16 numbers: multiples of 16 cost less than what lies between them.
+        layers: Convolutions of each block; the last number holds for all blocks that follow. At the first block's
+            resolution, the second one takes as long as a whole later block: ``[1, 2]`` goes without it.
         normalisation: ``batch``, or ``group`` (statistics of one utterance only).
         dropout: Probability that a channel of the pooled statistics is dropped.
         attention: Width of the hidden layer that weighs the frames.
     """
 
-    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 128])
+    channels: list[int] = field(default_factory=lambda: [24, 48, 96, 96])
+    layers: list[int] = field(default_factory=lambda: [2])
     normalisation: str = "batch"
     dropout: float = 0.2
     attention: int = 64
@@ -83,7 +86,7 @@ class DecoderSettings:
 
     Attributes:
         weight: Weight of the reconstruction loss; 0 leaves the decoder out.
-        channels: Channels of its convolutions at an eighth of the resolution; half as many at a quarter.
+        channels: Channels of its convolutions.
         waves: Cosines over time that the code sets the amplitudes of: the finest course in time it can describe has
             ``waves / 2`` periods in an utterance.
     """
@@ -150,7 +153,7 @@ class OptimiserSettings:
         warm_up: Share of the steps in which the rate rises.
     """
 
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     discriminator_learning_rate: float = 5e-4
     weight_decay: float = 0.05
     warm_up: float = 0.3

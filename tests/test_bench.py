@@ -4,13 +4,17 @@ import itertools
 import json
 import math
 import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
+import torch
 
 from experiments.bench import record, running
 from experiments.bench.__main__ import main, read
@@ -54,6 +58,13 @@ def skips(bench: Bench) -> Measurement:
 
 def finds_nothing(bench: Bench) -> Measurement:
     return Measurement(two(math.nan))
+
+
+def waits(bench: Bench) -> Measurement:
+    """Waits for a process, which writes its number down."""
+    script = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
+    subprocess.run([sys.executable, "-c", script, str(bench.scratch / "number")], check=True)
+    raise AssertionError("it ended")
 
 
 HERE: dict[str, Any] = {
@@ -188,6 +199,48 @@ def test_each_row_is_written_when_it_is_done(bench: Bench, rows: dict[str, Row])
     assert json.loads((bench.output / RESULTS).read_text())["good"]["status"] == MEASURED
 
 
+def test_nothing_is_left_of_a_bench_that_is_killed(bench: Bench) -> None:
+    script = f"""
+import signal
+from pathlib import Path
+from experiments.bench.core import Bench, Row, at_least
+from experiments.bench.running import measure
+from tests.test_bench import waits
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does it for what runs in the background
+measure(Row("row", "waits", at_least(1), waits), Bench(None, Path({str(bench.output)!r}), False, 1))
+"""
+    number = bench.scratch / "number"
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[1])
+    try:
+        assert soon(lambda: number.exists() and number.read_text() != "")
+    finally:
+        process.kill()
+        process.wait()
+    child = int(number.read_text())
+    try:
+        assert soon(lambda: not _runs(child))
+    finally:
+        if _runs(child):
+            os.kill(child, signal.SIGKILL)
+
+
+def soon(true: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 120
+    while not true():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_rows_of_an_earlier_bench_stay(bench: Bench, rows: dict[str, Row], capsys: pytest.CaptureFixture[str]) -> None:
     running.run(bench, [rows["good"]])
     running.run(bench, [rows["elsewhere"]])
@@ -295,6 +348,20 @@ def test_memory_that_a_process_takes_is_seen() -> None:
     after = proportional_memory_mb([os.getpid()])
     assert 45 < after - before < 60
     del taken
+
+
+def test_bytes_are_those_that_operations_read_and_write() -> None:
+    from experiments.bench.counting import Bytes
+
+    x, y = torch.ones(4, 25), torch.ones(100)
+    with Bytes() as views:
+        x.view(100).as_strided((10,), (10,)).squeeze().unbind()
+        torch.empty(100)
+    with Bytes() as moved:
+        y.mul_(2)  # read and written
+        torch.ops.aten.slice_backward(y, [200], 0, 0, 100, 1)  # no slice: read, and twice as many written
+    assert views.total == 0
+    assert moved.total == 400 + 400 + 400 + 800
 
 
 @pytest.fixture(scope="module")

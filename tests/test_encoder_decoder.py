@@ -1,10 +1,12 @@
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.decoder import Decoder
-from lightning_modules.encoder import NORMALISATIONS, AttentiveStatistics, Encoder, GroupNorm
+from lightning_modules.encoder import NORMALISATIONS, AttentiveStatistics, Block, Encoder, GroupNorm
 from lightning_modules.features import frame_mask
 from lightning_modules.settings import DecoderSettings, EncoderSettings
 from tests.small import numpy
@@ -129,3 +131,10 @@ def test_decoders_can_tell_a_course_in_time() -> None:
         torch.autograd.backward(loss)
         optimiser.step()
     assert loss < 0.1 * target.var()
+
+
+def test_the_last_number_of_layers_holds_for_the_blocks_that_follow() -> None:
+    encoder = Encoder(MELS, 7, EncoderSettings(channels=[4, 8, 8], layers=[1, 2]))
+    assert [len(cast(Block, block).layers) for block in encoder.blocks] == [1, 2, 2]
+    with pytest.raises(ValueError, match=r"encoder\.layers is empty"):
+        Encoder(MELS, 7, EncoderSettings(layers=[]))

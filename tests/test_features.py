@@ -32,7 +32,7 @@ def fitted(normalise: str) -> LogMel:
 
 def reference_log_mel(waveform: NDArray[np.float64], settings: FeatureSettings) -> NDArray[np.float64]:
     """From the definition: centred periodic Hann windows, power spectrum, triangles that are even on HTK's scale."""
-    window, hop, size = 400, 256, 512
+    window, hop, size = 400, 160, 512
     padded = np.pad(waveform, size // 2)
     hann = np.pad(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window), (size - window) // 2)
     frames = [padded[i : i + size] * hann for i in range(0, len(waveform) + 1, hop)]
@@ -63,7 +63,7 @@ def test_default_bands_are_none_empty() -> None:
 
 def test_frames_are_counted_as_they_are_made() -> None:
     features = LogMel(FeatureSettings())
-    for length in (1, 255, 256, 257, 4799, 4800, 4864):
+    for length in (1, 159, 160, 161, 4799, 4800):
         assert features.raw(torch.zeros(1, length)).shape[-1] == int(features.frames(torch.tensor(length)))
 
 

@@ -60,3 +60,17 @@ def test_nothing_is_logged_of_nothing() -> None:
     means = EpochMeans()
     means.add({}, 3)
     means.log(pl.LightningModule())
+
+
+def test_a_process_with_more_utterances_counts_for_more() -> None:
+    logged: dict[str, tuple[float, Any]] = {}
+
+    class Process(pl.LightningModule):
+        def log(self, name: str, value: Any, *_: Any, **options: Any) -> None:
+            logged[name] = value.item(), options
+
+    means = EpochMeans()
+    for value, size in ((1.0, 1), (5.0, 3)):
+        means.add({"loss": torch.tensor(value)}, size)
+    means.log(Process())
+    assert logged == {"loss": (4.0, {"batch_size": 4, "sync_dist": True})}

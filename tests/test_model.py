@@ -277,9 +277,9 @@ def test_separate_statistics_still_train_on_the_rest() -> None:
     assert (log_mel.grad.abs().sum((1, 2)) > 0).all()
     block = module.encoder.blocks[0]
     assert isinstance(block, Block)
-    assert isinstance(block.reduce.norm, nn.BatchNorm2d)
-    assert block.reduce.norm.track_running_stats
-    assert block.reduce.norm.num_batches_tracked == 1
+    norm = next(module for module in block.modules() if isinstance(module, nn.BatchNorm2d))
+    assert norm.track_running_stats
+    assert norm.num_batches_tracked == 1
 
 
 # Optimiser
@@ -355,7 +355,7 @@ def test_heads_touch_only_the_parts_that_they_read(tmp_path: Path) -> None:
 
 
 def test_long_utterances_are_the_mean_of_their_windows() -> None:
-    module = model(window_s=0.16).eval()  # 10 frames, at most 5 apart
+    module = model(window_s=0.1).eval()  # 10 frames, at most 5 apart
     given = first(batch(), 1)
     scores = module(given.waveform, given.length)
     log_mel, frames = module.features(given.waveform, given.length)

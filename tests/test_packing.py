@@ -273,3 +273,11 @@ def test_a_folder_without_packs_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "packs").mkdir()
     assert main(["manifest", "ravdess_cat", *SMALL, f"data.packed={tmp_path / 'packs'}"]) == 2
     assert "has no pack of ravdess, librispeech" in capsys.readouterr().err
+
+
+def test_a_folder_without_packs_is_told_beside_a_pack_of_its_own(
+    pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [f"data.packed={tmp_path / 'typo'}", f"data.corpora.ravdess.packed={pack}"]
+    assert main(["manifest", "ravdess_cat", *SMALL, *settings]) == 2
+    assert "has no pack of ravdess, librispeech" in capsys.readouterr().err

@@ -319,6 +319,6 @@ def test_the_epoch_row_is_the_quicker_toolkit_by_ours(
     assert job["parameters"] == found.details["ours"]["parameters"] > 0
     assert found.details["ours"]["mega_multiply_adds"] > 0
     assert {emotion for _, emotion, _ in job["train"]} == set(job["classes"])
-    assert job["frames"] == 19  # 0.3 s at a hop of 16 ms, and the frame at the beginning
+    assert job["frames"] == 31  # 0.3 s at a hop of 10 ms, and the frame at the beginning
     names = [[name for name, *_ in job[side]] for side in ("train", "dev")]
     assert not set(names[0]) & set(names[1])

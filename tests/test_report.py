@@ -161,6 +161,7 @@ def test_printed_report(ravdess: Manifest, mine: Manifest, tmp_path: Path) -> No
     fakes.empty(root / "part0/0000.wav")
     fakes.duplicate(root / "part1/0001.wav", root / "part1/[red]copy.wav")
     report = data_report([ravdess, mine, build("folder", root, corpus="talk")], CLASSES)
+    report["decoded"] = {"talk": 0.25}
     output = io.StringIO()
     print_report(report, Console(file=output, width=160))
     text = output.getvalue()
@@ -169,6 +170,7 @@ def test_printed_report(ravdess: Manifest, mine: Manifest, tmp_path: Path) -> No
         "Emotions", "fearful", "left out", "Wehmut", "no emotion",
         "Classes", "Dimensions", "1 to 5, reversed",
         "Left out because of faults", "part0/0000.wav (empty file)",
+        "decoded once", "0.25",
         "Exact duplicates", "[red]copy.wav",
     ):  # fmt: skip
         assert expected in text

@@ -184,7 +184,7 @@ def test_the_average_forgets_exponentially_and_starts_quickly(decay: float, tmp_
     final = module.state_dict()
     for name, value in final.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6, msg=name)
-    assert int(final["encoder.blocks.0.reduce.norm.num_batches_tracked"]) == 6
+    assert int(final["encoder.blocks.0.layers.0.norm.num_batches_tracked"]) == 6
 
 
 def test_accumulated_gradients_are_one_step_of_the_average(tmp_path: Path) -> None:

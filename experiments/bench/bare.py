@@ -78,6 +78,8 @@ class _BareLoop:
 
     def __init__(self, config: Config, trainer: pl.Trainer, device: torch.device) -> None:
         self.module: AdversarialAutoencoder = make_module(config, trainer.datamodule).to(device).train()  # type: ignore[attr-defined]
+        if config.trainer.compile:
+            self.module.compile_for_training()
         self.optimiser = self.module.configure_optimizers()["optimizer"]
         self.precision = trainer.precision_plugin
 

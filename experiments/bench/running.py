@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.__main__ import INTERRUPTED
 from experiments.bench.core import Bench, Row, SkippedError
 from experiments.bench.record import FAILED, HEADER, RESULTS, SKIPPED, TABLE, Results, machine, measured, not_measured
 from experiments.hush import hush
@@ -60,10 +63,25 @@ def _begin() -> None:
     hush()
     # What a spawned process starts is spawned too, unless this is taken back: rows start theirs as any program does.
     multiprocessing.set_start_method(None, force=True)
+    # A shell starts what it runs in the background with interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_end_with_the_bench, daemon=True).start()
+
+
+def _end_with_the_bench() -> None:
+    """Interrupts the row when the bench is no more, so that it ends what it started."""
+    bench = multiprocessing.parent_process()
+    assert bench is not None
+    bench.join()
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _measure(row: Row, bench: Bench) -> dict[str, Any]:
-    record = measured(row, row.measure(bench))
+    try:
+        found = row.measure(bench)
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes one of the other
+        os._exit(INTERRUPTED)  # the pool's process would wait for more work, which may never come
+    record = measured(row, found)
     json.dumps(record, allow_nan=False)  # what cannot be written is no result
     return record
 

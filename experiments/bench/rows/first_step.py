@@ -36,8 +36,9 @@ def first_step_seconds(bench: Bench) -> Measurement:
     def bare() -> float:
         return _seconds("bare_first_step", *bench.settings)
 
-    warm = alternate(trained, bare, bench.repeats)
-    with_large = alternate(lambda: trained(*large), bare, bench.repeats)
+    warm_up = bench.size(1, quick=0)  # each start takes seconds
+    warm = alternate(trained, bare, bench.repeats, warm_up)
+    with_large = alternate(lambda: trained(*large), bare, bench.repeats, warm_up)
     floor = "imports, model, a step over noise"
 
     def figure(times: tuple[list[float], list[float]], what: str, limit: float) -> Figure:
