@@ -154,7 +154,9 @@ def score(
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise InputError(
-            f"the checkpoint does not fit the model: {error}", "Give no settings of the model: the run knows its own."
+            f"the checkpoint does not fit the model: {error}",
+            "Give no settings of the model, the run knows its own; if another version of this program made the run, "
+            "its environment.json names the commit.",
         ) from error
     scales = {one.corpus: {name: one.scale(name) for name in DIMENSIONS} for one in data.collection.manifests}
     evaluation = Evaluation(data.labels.emotions, collect=True, scales=scales)

@@ -346,7 +346,7 @@ def test_memory_that_a_process_takes_is_seen() -> None:
     before = proportional_memory_mb([os.getpid()])
     taken = bytearray(os.urandom(1) * 50_000_000)
     after = proportional_memory_mb([os.getpid()])
-    assert 45 < after - before < 60
+    assert 45 < after - before < 150  # more where another process stops sharing pages just then
     del taken
 
 
@@ -415,5 +415,5 @@ def test_a_comparison_of_unequal_work_fails(bench: Bench, monkeypatch: pytest.Mo
 
     tree = manifest.recordings(tmp_path / "tree", 12, bench)
     monkeypatch.setattr(manifest, "recordings", lambda *_: tree)
-    with pytest.raises(RuntimeError, match="12 of 20000 files were found"):
+    with pytest.raises(RuntimeError, match="12 of 200000 files were found"):
         manifest.manifest_rows_per_s(bench)
