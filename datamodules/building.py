@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from datamodules.audit import AuditSettings, Inspection, Result, Segment, inspect_all
+from datamodules.bars import bar_of_utterances
 from datamodules.corpora.base import Fault, Reader, Scale, Utterance
 from datamodules.errors import InputError
 from datamodules.freshness import Stamps, durable, lock, read_state, unchanged
@@ -232,18 +231,7 @@ def _write_draft(
 
     gathered: list[pa.RecordBatch] = []
     rows = 0
-    console = Console(stderr=True)
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not (progress and console.is_terminal),
-    )
-    with bar, file.open("wb") as stream, pa.ipc.new_file(stream, DRAFT) as writer:
+    with bar_of_utterances(progress) as bar, file.open("wb") as stream, pa.ipc.new_file(stream, DRAFT) as writer:
         task = bar.add_task(f"Reading {reader.corpus}", total=None)
         for results in inspect_all(str(root), chunks(), audit, workers):
             odd, utterances = waiting.popleft()

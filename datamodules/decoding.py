@@ -10,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from datamodules.arrow import to_numpy
 from datamodules.audit import FRAME_SECONDS
+from datamodules.bars import bar_of_utterances
 from datamodules.collection import Span
 from datamodules.errors import explained
 from datamodules.freshness import durable, lock
@@ -108,19 +107,8 @@ def _make(
     progress: bool,
 ) -> None:
     draft = file.with_suffix(".draft")  # whoever holds the lock is the only one to write it
-    console = Console(stderr=True)
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not (progress and console.is_terminal),
-    )
     try:
-        with bar, durable(draft) as stream:
+        with bar_of_utterances(progress) as bar, durable(draft) as stream:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(stream.fileno(), 0, size)  # a full disk is noticed before the work, not after it
             else:

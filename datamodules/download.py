@@ -13,15 +13,9 @@ import pooch
 import requests
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ChunkedEncodingError, ConnectionError, InvalidURL, RequestException, SSLError, Timeout
-from rich.console import Console
 from rich.progress import (
-    BarColumn,
-    DownloadColumn,
     Progress,
     TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 
 from datamodules.errors import InputError
@@ -54,21 +48,6 @@ class PassingError(Exception):
     def __init__(self, reason: str, pause_s: float = 0.0) -> None:
         super().__init__(reason)
         self.pause_s = pause_s
-
-
-def progress_bar() -> Progress:
-    """Makes a bar of bytes on the terminal; elsewhere only the lines that are printed above it are seen."""
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def full_disk(folder: Path, needed: int | None = None) -> InputError:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.bars import bar_of_bytes
 from datamodules.corpora.base import Reader
-from datamodules.download import progress_bar
 from datamodules.errors import InputError, explained
 from datamodules.freshness import durable, lock
 from datamodules.manifest import VERSION as MANIFEST_VERSION
@@ -213,7 +213,7 @@ def _write_shards(
     places = np.empty((len(paths), 3), np.int64)
     sums: dict[str, str] = {}
     done = 0
-    with progress_bar() as bar:
+    with bar_of_bytes() as bar:
         task = bar.add_task(f"Packing {manifest.corpus}", total=None)
         while done < len(paths):
             name = shard_name(len(sums))

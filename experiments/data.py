@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from datamodules.bars import bar_of_bytes
 from datamodules.corpora import CORPORA, MissingCorpusError, find_root
 from datamodules.corpora.base import Download, Reader, Repository, audio_files
-from datamodules.download import Fetcher, digest, full_disk, progress_bar
+from datamodules.download import Fetcher, digest, full_disk
 from datamodules.errors import InputError
 from datamodules.freshness import lock
 from datamodules.repository import check_out
@@ -142,7 +143,7 @@ def _install(corpus: str, source: Download | Repository, root: Path, how_to_get:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir()
             _try_place(new, root, source.part)
-            with progress_bar() as bar:
+            with bar_of_bytes() as bar:
                 if isinstance(source, Repository):
                     fetcher = Fetcher(work, bar, how_to_get)
                     fetcher.tell(f"Downloading {source.page}, commit {source.commit}")

@@ -65,7 +65,7 @@ def offer(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Download
 @pytest.fixture
 def bar(monkeypatch: pytest.MonkeyPatch) -> Bar:
     shown = Bar()
-    monkeypatch.setattr(experiments.data, "progress_bar", lambda: shown)
+    monkeypatch.setattr(experiments.data, "bar_of_bytes", lambda: shown)
     return shown
 
 
