@@ -32,6 +32,7 @@ from datamodules.packing import Pack
 from datamodules.pool import Indices, Lookup, Pool
 from datamodules.processes import available_cores
 from datamodules.report import check_classes, data_report
+from datamodules.ring import CollateInRing, Ring
 from datamodules.sampler import QuotaBatchSampler, WholeSetSampler
 from datamodules.settings import CorpusSettings, DataSettings
 from datamodules.speech import Files, Source
@@ -445,8 +446,12 @@ class SpeechDataModule(LightningDataModule):
             names, [len(pool) for pool in self.pools], self.quotas, self.steps_per_epoch, self.seed, rank, world_size
         )
         dataset = SpeechDataset(self.collection, self.sources, self.pools, self.sample_rate, self.settings.crop_s)
-        collate = Collate(round(self.settings.crop_s * self.sample_rate))
-        return EpochLoader(sampler, epoch, dataset=dataset, collate_fn=collate, **self._loading(persistent=True))
+        width = round(self.settings.crop_s * self.sample_rate)
+        loading: dict[str, Any] = {"collate_fn": Collate(width), **self._loading(persistent=True)}
+        if loading["num_workers"]:
+            ring = Ring(loading["num_workers"], _READ_AHEAD, sum(self.quotas) // world_size, width)
+            loading["collate_fn"] = CollateInRing(loading["collate_fn"], ring)
+        return EpochLoader(sampler, epoch, dataset=dataset, **loading)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The development set, each utterance whole and once."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, UntypedStorage
-from torch.utils.data import Dataset, get_worker_info
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from datamodules.batch import LABELLED, SPEAKER, UNLABELLED, Batch
 from datamodules.collection import Collection, Span
@@ -152,15 +152,14 @@ class Collate:
     def __init__(self, samples: int | None = None) -> None:
         self.samples = samples
 
-    def __call__(self, items: list[Item]) -> Batch:
-        """Items to a batch."""
+    def __call__(self, items: list[Item], into: Tensor | None = None) -> Batch:
+        """Items to a batch, whose speech goes ``into`` memory of (items, samples) if there is some for it."""
         lengths = [len(item.waveform) for item in items]
         width = self.samples or max(lengths)
         lengths = [min(length, width) for length in lengths]
         parts = [item.part for item in items]
-        waveform = _empty(len(items), width)
-        into = waveform.numpy()
-        for row, length, item in zip(into, lengths, items, strict=True):
+        waveform = torch.empty(len(items), width) if into is None else into
+        for row, length, item in zip(waveform.numpy(), lengths, items, strict=True):
             row[:length] = item.waveform[:length]
             row[length:] = 0
         return Batch(
@@ -176,11 +175,3 @@ class Collate:
     def _stack(values: list[NDArray[Any]]) -> Tensor:
         stacked = np.array(values)
         return torch.from_numpy(stacked.astype(np.float32 if stacked.dtype.kind == "f" else np.int64))
-
-
-def _empty(rows: int, width: int) -> Tensor:
-    """Room for waveforms: in a worker, memory that the main process shares, so that they need not be copied again."""
-    if get_worker_info() is None:
-        return torch.empty(rows, width)
-    shared: UntypedStorage = UntypedStorage._new_shared(rows * width * 4, device="cpu")  # type: ignore[no-untyped-call]
-    return torch.tensor([]).set_(shared, 0, (rows, width), (width, 1))

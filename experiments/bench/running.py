@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.__main__ import INTERRUPTED
+from experiments.allocation import keep_freed_memory
 from experiments.bench.core import Bench, Row, SkippedError
 from experiments.bench.record import FAILED, HEADER, RESULTS, SKIPPED, TABLE, Results, machine, measured, not_measured
 from experiments.hush import hush
@@ -66,6 +67,7 @@ def _begin() -> None:
     # A shell starts what it runs in the background with interrupts ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_the_bench, daemon=True).start()
+    keep_freed_memory()  # as the train command does
 
 
 def _end_with_the_bench() -> None:
