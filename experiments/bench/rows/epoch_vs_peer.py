@@ -50,5 +50,6 @@ def epoch_vs_peer(bench: Bench) -> Measurement:
             "ours": beside.details,
             "peers": {one.name: one.record("s") for one in beside.toolkits},
             "left_out": "installation, manifests, autrainer's preprocessing, development data, checkpoints",
+            "in_ours_alone": "features from waveforms in each step, augmentation, average of the weights",
         },
     )
