@@ -21,7 +21,7 @@ from lightning_modules.settings import ModelSettings
 
 FOLDER = Path(__file__).parent
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 Matmul = Literal["highest", "high", "medium"]
 
@@ -38,7 +38,8 @@ class TrainerSettings:
         accelerator: ``auto``, ``cpu``, ``gpu`` or another that Lightning knows.
         devices: Processes on each machine.
         num_nodes: Machines.
-        precision: As in Lightning: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        precision: Of training, as in Lightning: ``32-true``, ``bf16-mixed`` or ``16-mixed``; ``auto`` is ``bf16-mixed``
+            on processors and GPUs that compute in bfloat16, else ``32-true``. Scores are always computed in float32.
         gradient_clip: Largest norm of the gradients, model and discriminators apart; 0 does not clip.
         average: Share that the exponential average of the weights keeps at each step; 0 does not average.
         monitor: Development score that chooses the epoch.
@@ -53,7 +54,7 @@ class TrainerSettings:
     accelerator: str = "auto"
     devices: int = 1
     num_nodes: int = 1
-    precision: str = "32-true"
+    precision: str = "auto"
     gradient_clip: float = 5.0
     average: float = 0.995
     monitor: str = "dev/uar"

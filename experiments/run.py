@@ -1,7 +1,7 @@
 """One run from a configuration: train, choose the epoch on development data, test once, write it all down."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -61,7 +61,7 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
     Raises:
         InputError: Something in the configuration, the corpora or the machine cannot be used.
     """
-    _prepare_machine(config.trainer)
+    prepare_machine(config.trainer)
     data = make_data(config)
     module = make_module(config, data)
     if config.model.features.normalise == "training":
@@ -130,7 +130,7 @@ def evaluate(config: Config, folder: Path) -> dict[str, Any]:
     """
     known = read_json(folder / "results.json")
     checkpoint = read_checkpoint(folder / BEST)
-    _prepare_machine(config.trainer)
+    prepare_machine(config.trainer)
     data = make_data(config)
     evaluation = score(config, make_module(config, data), data, checkpoint)
     scores = {split: evaluation.scores(split) for split in SPLITS}
@@ -200,7 +200,7 @@ def make_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
-        precision=cast(Precision, settings.precision),
+        precision=cast(Any, settings.precision),
         max_epochs=settings.epochs,
         gradient_clip_val=settings.gradient_clip or None,
         callbacks=[*callbacks, Progress(settings.monitor)],
@@ -217,8 +217,15 @@ def make_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
     )
 
 
-def _prepare_machine(settings: TrainerSettings) -> None:
-    """Checks that the machine has what the trainer asks for."""
+def prepare_machine(settings: TrainerSettings) -> None:
+    """Checks that the machine has what the trainer asks for, and settles what is left to the machine.
+
+    Args:
+        settings: Of the trainer; where the precision is ``auto``, it is changed to what that is here.
+
+    Raises:
+        InputError: The machine has not what is asked for, or there is no such thing.
+    """
     for name, choices in (("precision", get_args(Precision)), ("matmul", get_args(Matmul))):
         if getattr(settings, name) not in choices:
             raise InputError(f"trainer.{name} is {getattr(settings, name)!r}", f"Choose from: {', '.join(choices)}.")
@@ -236,11 +243,23 @@ def _prepare_machine(settings: TrainerSettings) -> None:
             f"trainer.devices is {settings.devices}, and this machine has {found.auto_device_count()} GPUs",
             "Give as many devices as there are, or trainer.accelerator=cpu.",
         )
+    if settings.precision == "auto":
+        settings.precision = "bf16-mixed" if _computes_in_bfloat16(found) else "32-true"
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if found is CUDAAccelerator:
         torch.set_float32_matmul_precision(settings.matmul)
     keep_freed_memory()
+
+
+def _computes_in_bfloat16(kind: type[Accelerator]) -> bool:
+    """Whether there are instructions for it: to go without is slower than float32."""
+    if kind is CUDAAccelerator:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if kind is CPUAccelerator:
+        known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
+        return any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return False
 
 
 def _check_monitor(monitor: str, module: AdversarialAutoencoder, data: SpeechDataModule) -> None:

@@ -309,7 +309,9 @@ class AdversarialAutoencoder(LightningModule):
             ``row``, ``valid``, ``code`` (batch, code), the targets as ``target_<name>``, and the predictions by task:
             ``emotion`` probabilities (batch, classes), ``dimensions`` (batch, 3).
         """
-        predictions = self(batch.waveform, batch.length)
+        # In float32 whatever training computes in: rounded more, scores would depend on the size of the batch.
+        with torch.autocast(self.device.type, enabled=False):
+            predictions = self(batch.waveform, batch.length)
         targets = {f"target_{name}": target for name, target in batch.targets.items()}
         return {"row": batch.row, "valid": batch.row >= 0, **targets, **predictions}
 

@@ -73,7 +73,7 @@ class EncoderSettings:
         attention: Width of the hidden layer that weighs the frames.
     """
 
-    channels: list[int] = field(default_factory=lambda: [24, 48, 96, 96])
+    channels: list[int] = field(default_factory=lambda: [32, 48, 96, 96])
     layers: list[int] = field(default_factory=lambda: [2])
     normalisation: str = "batch"
     dropout: float = 0.2
@@ -92,7 +92,7 @@ class DecoderSettings:
     """
 
     weight: float = 1.0
-    channels: int = 32
+    channels: int = 16
     waves: int = 16
 
 

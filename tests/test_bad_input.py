@@ -165,7 +165,7 @@ def test_an_empty_corpus(corpora: Path, tmp_path: Path, refused: Callable[..., s
             ["trainer.accelerator is 'gpu'", "finds no such GPU", "Use trainer.accelerator"],
         ),
         (["trainer.accelerator=gpux"], ["trainer.accelerator is 'gpux'", "auto, gpu, cuda"]),
-        (["trainer.precision=bf16"], ["trainer.precision is 'bf16'", "32-true, bf16-mixed, 16-mixed"]),
+        (["trainer.precision=bf16"], ["trainer.precision is 'bf16'", "auto, 32-true, bf16-mixed, 16-mixed"]),
         (["trainer.monitor=dev/ua"], ["trainer.monitor is 'dev/ua'", "dev/uar, dev/accuracy, dev/recall/neutral"]),
         (["trainer.monitor=dev/ccc"], ["trainer.monitor is 'dev/ccc'"]),
         (["trainer.monitor=test/uar"], ["trainer.monitor is 'test/uar'"]),

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from datamodules.batch import LABELLED
 from experiments.config import Config
-from experiments.run import make_data, make_module
+from experiments.run import make_data, make_module, prepare_machine
 
 _MOVES_NOTHING = ("_unsafe_view", "empty", "new_empty")
 """Beside views: what PyTorch does not call a view, or leaves as it was."""
@@ -43,22 +43,31 @@ class Step:
     """The step of an experiment, on one real batch in memory.
 
     Args:
-        config: Of the experiment.
+        config: Of the experiment; ``trainer.precision`` is settled.
 
     Attributes:
         batch: The batch.
+        precision: What its multiplications are computed in.
     """
 
     def __init__(self, config: Config) -> None:
+        prepare_machine(config.trainer)
+        self.precision = torch.bfloat16 if config.trainer.precision == "bf16-mixed" else torch.float32
         data = make_data(config)
         self.module = make_module(config, data).train()
         self.optimiser = self.module.configure_optimizers()["optimizer"]
         self.batch = next(iter(data.train_dataloader()))
 
+    def autocast(self) -> torch.autocast:
+        """The context that steps and their parts run in."""
+        return torch.autocast("cpu", self.precision, enabled=self.precision == torch.bfloat16)
+
     def run(self) -> None:
         """Runs the step: forwards, backwards, update."""
         self.optimiser.zero_grad()
-        torch.autograd.backward(self.module.training_step(self.batch, 0)["loss"])
+        with self.autocast():
+            loss = self.module.training_step(self.batch, 0)["loss"]
+        torch.autograd.backward(loss)
         self.optimiser.step()
 
     def parts(self) -> dict[str, Callable[[], Any]]:
@@ -91,9 +100,9 @@ def _backward(result: Tensor) -> None:
     torch.autograd.backward(result.sum())
 
 
-def best_multiplication(size: int = 1024, times: int = 20) -> float:
+def best_multiplication(precision: torch.dtype, size: int = 1024, times: int = 20) -> float:
     """Operations a second of large matrix products, by all threads: the most that convolutions could reach."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    a, b = (torch.randn(size, size, dtype=precision) for _ in range(2))
     return times * 2 * size**3 / _seconds(lambda: a @ b, times)
 
 

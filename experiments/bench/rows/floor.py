@@ -35,16 +35,18 @@ def step_of_floor(bench: Bench) -> Measurement:
     parts: dict[str, list[float]] = {}
     rates = []
     for _ in range(bench.repeats):
-        multiplying, moving = best_multiplication(), best_bandwidth()
+        multiplying, moving = best_multiplication(step.precision), best_bandwidth()
         floors.append(max(operations.get_total_flops() / multiplying, moved.total / moving))
         rates.append((multiplying, moving))
         seconds.append(_seconds(step.run))
-        for name, part in step.parts().items():
-            parts.setdefault(name, []).append(_seconds(part))
+        with step.autocast():
+            for name, part in step.parts().items():
+                parts.setdefault(name, []).append(_seconds(part))
     return Measurement(
         ratio(Repeats("floor", "s", floors), Repeats("a training step", "s", seconds)),
         details={
             "utterances": len(step.batch),
+            "precision": str(step.precision),
             "operations": operations.get_total_flops(),
             "bytes": moved.total,
             "best_operations_per_s": [one for one, _ in rates],
