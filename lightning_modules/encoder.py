@@ -62,7 +62,10 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(batch, channels, bands, frames), of which ``mask`` (batch, 1, 1, frames) marks those valid afterwards."""
         # In place: what layers of this size cost beside their convolutions is the way to memory and back.
-        return normalise(self.norm, self.convolution(x), mask).mul_(mask).relu_()
+        x = normalise(self.norm, self.convolution(x), mask)
+        # Detached: the rectifier, which is zero where the mask is, stops gradients there without another pass.
+        x.detach().mul_(mask)
+        return x.relu_()
 
 
 class Block(nn.Module):
