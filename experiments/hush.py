@@ -6,6 +6,7 @@ import warnings
 
 ALWAYS_SAID = (
     r"(GPU|TPU) available: ",  # environment.json tells the machine
+    r"Using .* Automatic Mixed Precision",  # config.yaml tells the precision
     r".*Tip: .*litlogger",
     r"`Trainer\.fit` stopped: `max_epochs=",
     r"Experiment logs directory .* exists and is not empty",  # config.yaml lies in it before metrics.csv does
