@@ -1,9 +1,9 @@
 """Which utterances make a batch: fixed quotas from each pool, as a pure function of seed, epoch, batch and process."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,9 @@ _ROUNDS = 4
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-class Draw(NamedTuple):
-    """One utterance of a training batch: a tuple, since each is sent to a worker.
+@dataclass(frozen=True)
+class Draw:
+    """One utterance of a training batch.
 
     Attributes:
         pool: Index of the pool.
