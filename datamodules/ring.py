@@ -19,8 +19,8 @@ _rings: "WeakValueDictionary[int, Ring]" = WeakValueDictionary()
 class Ring:
     """Places for the speech of batches that are on their way.
 
-    Shared memory of a batch's own is new to the system each time, which clears every page of it. A ring is made once, by
-    the main process, before its workers start.
+    Shared memory of a batch's own is new to the system each time, which clears every page of it. A ring is made once,
+    by the main process, before its workers start.
 
     A ``DataLoader`` has a worker make another batch only when the main process has fetched one of its batches, and here
     to fetch is to copy. So no place is filled again before its speech has been copied, if there are more places than
