@@ -87,10 +87,12 @@ class Bar(Progress):
 
 
 SCRIPT = """
+import signal
 import sys
 from datamodules.corpora import CORPORA
 from datamodules.corpora.base import Download, Repository
 from experiments.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has jobs in the background ignore it
 corpus, source, root = sys.argv[1:]
 CORPORA[corpus].downloads = {corpus: eval(source)}
 sys.exit(main(["data", corpus, f"data.root={root}"]))
