@@ -46,6 +46,18 @@ class Source(Protocol):
         ...
 
 
+class _ReadOnce(soundfile.SoundFile):
+    """An audio file of which one stretch is read.
+
+    After a read, SoundFile seeks to where the next one would begin, and to seek in FLAC is to decode. It does not where
+    a file says that it cannot; ``seek`` works all the same.
+    """
+
+    def seekable(self) -> bool:
+        """Says no."""
+        return False
+
+
 class Files:
     """The files as their owners ship them, in any format that libsndfile reads.
 
@@ -62,12 +74,12 @@ class Files:
         """Seeks, decodes, averages the channels, resamples; see ``Source``."""
         start = span.start + skip
         try:
-            with soundfile.SoundFile(self._file(span)) as file:
+            with _ReadOnce(self._file(span)) as file:
                 rate = file.samplerate
                 if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
                     raise BadAudioError(f"{self.root}/{span.path}: a sample rate of {rate} Hz")
-                file.seek(min(round(start * rate), file.frames))
-                speech: Floats = file.read(round(duration * rate), dtype="float32")
+                first = file.seek(min(round(start * rate), file.frames))
+                speech: Floats = file.read(min(round(duration * rate), file.frames - first), dtype="float32")
         except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise BadAudioError(f"{self.root}/{span.path}: {error}") from error
         if speech.ndim > 1:

@@ -270,7 +270,13 @@ class AdversarialAutoencoder(LightningModule):
         groups: list[dict[str, Any]] = [{"params": own, "lr": settings.learning_rate}]
         if self.adversaries:
             groups.append({"params": list(self.adversaries.parameters()), "lr": settings.discriminator_learning_rate})
-        optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        optimiser = torch.optim.AdamW(
+            groups,
+            weight_decay=settings.weight_decay,
+            # All weights at once. On a GPU PyTorch does something like it by itself, and what it does there with
+            # ``fused`` would not let scaled gradients (16-mixed) be clipped.
+            fused=self.device.type == "cpu" or None,
+        )
         scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             max_lr=[group["lr"] for group in groups],

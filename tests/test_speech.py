@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from datamodules.collection import Span
 from datamodules.speech import BadAudioError, Files
@@ -30,6 +31,29 @@ def test_a_span_is_read_to_the_sample(two_seconds: Path) -> None:
     speech = read(two_seconds, 0.25, 0.25, skip=0.25)
     assert speech.dtype == np.float32
     np.testing.assert_array_equal(speech, ramp(2.0)[8000:12000])
+
+
+def test_a_stretch_of_flac(tmp_path: Path) -> None:
+    whole = fakes.speech("one")
+    file = fakes.write(tmp_path / "0.flac", whole, subtype="PCM_16")
+    expected, _ = soundfile.read(file, dtype="float32", start=4000, stop=12_000)
+    np.testing.assert_array_equal(read(file, 0.25, 0.5), expected)
+    np.testing.assert_array_equal(
+        read(file, len(whole) / RATE - 0.1, 0.5), soundfile.read(file, dtype="float32")[0][-1600:]
+    )
+
+
+def test_to_read_is_to_seek_once(two_seconds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In FLAC to seek is to decode."""
+    sought: list[Any] = []
+
+    def seek(file: soundfile.SoundFile, *place: int, real: Any = soundfile.SoundFile.seek) -> int:
+        sought.append(place)
+        return int(real(file, *place))
+
+    monkeypatch.setattr(soundfile.SoundFile, "seek", seek)
+    read(two_seconds, 0.5, 1.0)
+    assert sought == [(8000,)]
 
 
 def test_channels_are_averaged(tmp_path: Path) -> None:
