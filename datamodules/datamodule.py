@@ -469,8 +469,9 @@ class SpeechDataModule(LightningDataModule):
 
     def _whole(self, pool: Pool) -> DataLoader[Any]:
         rank, world_size, _ = self._place()
-        durations = self.collection.numbers("duration", pool.rows(np.arange(len(pool))))
-        sampler = WholeSetSampler(durations, self.settings.evaluation_batch, rank, world_size)
+        rows = pool.rows(np.arange(len(pool)))
+        ends, starts = (self.collection.numbers(f"speech_{edge}", rows) for edge in ("end", "start"))
+        sampler = WholeSetSampler(ends - starts, self.settings.evaluation_batch, rank, world_size)
         dataset = SpeechDataset(self.collection, self.sources, [pool], self.sample_rate, self.settings.crop_s)
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=Collate(), **self._loading(persistent=False))
 

@@ -46,7 +46,7 @@ class Source(Protocol):
         ...
 
 
-class _ReadOnce(soundfile.SoundFile):
+class _ReadOnce(soundfile.SoundFile):  # type: ignore[misc]  # published without types
     """An audio file of which one stretch is read.
 
     After a read, SoundFile seeks to where the next one would begin, and to seek in FLAC is to decode. It does not where

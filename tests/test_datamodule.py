@@ -1,5 +1,6 @@
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -237,6 +238,19 @@ def test_evaluation_reads_every_utterance_whole_and_once(data: SpeechDataModule,
         assert (batch.targets["emotion"] >= 0).all()
         assert (batch.targets["gender"] >= 0).all()
         assert (batch.targets["speaker"] == -1).all()  # nobody that training knows
+
+
+def test_evaluation_batches_hold_speech_of_similar_length(tmp_path: Path) -> None:
+    """Whatever silence recordings begin and end with: it is not read."""
+    root = fakes.ravdess(tmp_path / "RAVDESS", actors=6, emotions=EMOTIONS, seconds=0.8, rate=16_000)
+    for number, file in enumerate(sorted(root.rglob("*.wav"))):
+        samples, _ = soundfile.read(file, dtype="float32")
+        samples[len(samples) // (1 + number % 4) :] = 0
+        fakes.resave(file, samples)
+    lengths = [batch.length for batch in make(tmp_path, tmp_path / "cache", auxiliary=[]).val_dataloader()]
+    assert len(lengths) == 3
+    assert all(shorter.max() <= longer.min() for shorter, longer in pairwise(lengths))
+    assert lengths[0].min() < lengths[-1].max() / 2
 
 
 def test_cross_corpus(corpora: Path, cache: Path) -> None:
