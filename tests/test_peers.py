@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import soundfile
+import torch
 from packaging.requirements import Requirement
 
 from datamodules.dataset import SpeechDataset
@@ -19,12 +20,17 @@ from experiments.bench import environments, peer, toolkits
 from experiments.bench.core import Bench
 from experiments.bench.environments import PINNED, READY, REQUIREMENTS, PeerError, peer_python, pins
 from experiments.bench.peer import Contender, Peer, best
+from experiments.bench.peers.network import network
 from experiments.bench.rows import epoch_vs_peer, loader_vs_peers
 from experiments.config import load
 from experiments.run import make_data
+from lightning_modules.settings import AdversarySettings, DecoderSettings, HeadSettings
 from tests import runs, trees
+from tests.small import LABELS, model
 
 RATE = 16000
+PEERS = ("autrainer", "speechbrain")
+NO_ADVERSARY = AdversarySettings(weight=0)
 
 
 @pytest.fixture(scope="module")
@@ -295,30 +301,51 @@ def test_segments_as_files_of_their_own_hold_the_same_samples(tmp_path: Path) ->
 def test_the_epoch_row_is_the_quicker_toolkit_by_ours(
     corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs: dict[str, dict[str, Any]] = {}
+    jobs: dict[tuple[str, bool], dict[str, Any]] = {}
 
     def started(python: Path, module: str, job: dict[str, Any], folder: Path) -> Any:
-        jobs[module] = job
+        own = job["network"] is None
+        jobs[module, own] = job
+        assert job["folder"] == str(folder)
         for name, _, duration in [*job["train"], *job["dev"]]:
             assert soundfile.info(folder / "default" / name).duration == pytest.approx(duration)
         if module == "autrainer":
             raise PeerError("autrainer failed: ImportError")
-        return Fake([9000, 5000, 7000], {"parameters": 12})
+        return Fake([9000, 500, 700] if own else [9000, 5000, 7000], {"parameters": 12})
 
     monkeypatch.setattr(toolkits, "peer_python", lambda *_: Path("python"))
     monkeypatch.setattr(toolkits, "Peer", started)
     found = epoch_vs_peer.epoch_vs_peer(small(corpora, tmp_path))
+    own = found.also["a network of the toolkit's own, of as many parameters"]
     assert found.figure.counterpart.values == [5000, 7000]
-    assert found.figure.value == found.figure.counterpart.median / found.figure.ours.median
-    assert len(found.figure.ours.values) == len(found.figure.counterpart.values) == 2
-    assert found.details["peers"]["autrainer"] == {"error": "autrainer failed: ImportError"}
-    assert found.details["peers"]["SpeechBrain"]["parameters"] == 12
+    assert own.counterpart.values == [500, 700]
+    for figure in (found.figure, own):
+        assert figure.value == figure.counterpart.median / figure.ours.median
+        assert len(figure.ours.values) == 2
+    assert found.details["peers"]["autrainer, our layers"] == {"error": "autrainer failed: ImportError"}
+    assert found.details["peers"]["SpeechBrain, our layers"]["parameters"] == 12
 
-    job = jobs["speechbrain"]
-    assert job == jobs["autrainer"]
+    job, others = jobs["speechbrain", False], [jobs["autrainer", False], *(jobs[peer, True] for peer in PEERS)]
+    folders = {one.pop("folder") for one in (job, *others)}
+    assert len(folders) == 4
+    layers = job["network"]
+    assert others == [job, *[{**job, "network": None}] * 2]
     assert job["parameters"] == found.details["ours"]["parameters"] > 0
+    assert sum(weight.numel() for weight in network(job).parameters()) == job["parameters"]
+    assert layers["layers"] == [2, 2]
     assert found.details["ours"]["mega_multiply_adds"] > 0
     assert {emotion for _, emotion, _ in job["train"]} == set(job["classes"])
     assert job["frames"] == 31  # 0.3 s at a hop of 10 ms, and the frame at the beginning
     names = [[name for name, *_ in job[side]] for side in ("train", "dev")]
     assert not set(names[0]) & set(names[1])
+
+
+def test_toolkits_train_our_layers() -> None:
+    ours = model(heads={"emotion": HeadSettings()}, decoder=DecoderSettings(weight=0), adversary=NO_ADVERSARY).eval()
+    job = {"mels": 24, "classes": LABELS.emotions, "network": toolkits.network_of(ours)}
+    theirs = network(job).eval()
+    for mine, weight in zip(ours.parameters(), theirs.parameters(), strict=True):
+        weight.data.copy_(mine)
+    log_mel = torch.randn(3, 24, 40)
+    logits = dict(ours._heads())["emotion"](ours.encoder(log_mel, torch.full((3,), 40)))
+    torch.testing.assert_close(theirs(log_mel.transpose(1, 2)), logits)

@@ -1,8 +1,9 @@
 """Other toolkits' training, measured in turn with the epochs of ours."""
 
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -17,8 +18,33 @@ from experiments.bench.peer import Contender, Peer
 from experiments.bench.peers.turns import mega_multiply_adds
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 
-TOOLKITS = {"autrainer": "autrainer", "SpeechBrain": "speechbrain"}
-"""What people call them, and their scripts among ``peers``."""
+SPEECH = "default"
+"""The folder of the speech, as autrainer calls it."""
+
+
+class Toolkit(NamedTuple):
+    """A toolkit and what it trains.
+
+    Attributes:
+        name: What people call it.
+        peer: Its script among ``peers``.
+        network: ``SAME`` or ``OWN``.
+    """
+
+    name: str
+    peer: str
+    network: str
+
+
+SAME = "our layers"
+OWN = "its own network"
+
+TOOLKITS = [
+    Toolkit(f"{name}, {network}", peer, network)
+    for name, peer in (("autrainer", "autrainer"), ("SpeechBrain", "speechbrain"))
+    for network in (SAME, OWN)
+]
+"""Each trains our network's layers, written in plain PyTorch, and a network that it ships, of as many parameters."""
 
 
 class BesideToolkits(pl.Callback):
@@ -38,7 +64,7 @@ class BesideToolkits(pl.Callback):
         self.bench = bench
         self.folder = folder
         self.ours: list[float] = []
-        self.toolkits: list[Contender] = []
+        self.toolkits: dict[Toolkit, Contender] = {}
         self.details: dict[str, Any] = {}
         self._started = 0.0
 
@@ -58,14 +84,20 @@ class BesideToolkits(pl.Callback):
             "threads": job["threads"],
             "training_utterances": len(job["train"]),
         }
-        for name, peer in TOOLKITS.items():
-            self.toolkits.append(
-                Contender(name, lambda peer=peer: Peer(peer_python(peer, self.bench), peer, job, self.folder))  # type: ignore[misc]
-            )
+        for one in TOOLKITS:
+            self.toolkits[one] = Contender(one.name, partial(self._start, one, job))
+
+    def _start(self, toolkit: Toolkit, job: dict[str, Any]) -> Peer:
+        """Starts a toolkit's process in a folder of its own, with the same speech."""
+        folder = self.folder / toolkit.name.replace(", ", "-").replace(" ", "_")
+        folder.mkdir()
+        (folder / SPEECH).symlink_to(self.folder / SPEECH)
+        job = {**job, "folder": str(folder), "network": job["network"] if toolkit.network == SAME else None}
+        return Peer(peer_python(toolkit.peer, self.bench), toolkit.peer, job, folder)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lets the toolkits train, and starts the clock."""
-        for one in self.toolkits:
+        for one in self.toolkits.values():
             one.turn(counts=trainer.current_epoch > 0)
         self._started = time.perf_counter()
 
@@ -78,8 +110,12 @@ class BesideToolkits(pl.Callback):
 
     def close(self) -> None:
         """Ends the toolkits' processes."""
-        for one in self.toolkits:
+        for one in self.toolkits.values():
             one.close()
+
+    def trained(self, network: str) -> list[Contender]:
+        """The toolkits that trained our layers (``SAME``), or a network of their own (``OWN``)."""
+        return [contender for toolkit, contender in self.toolkits.items() if toolkit.network == network]
 
 
 def job_of(module: AdversarialAutoencoder, data: SpeechDataModule, threads: int, folder: Path) -> dict[str, Any]:
@@ -88,11 +124,10 @@ def job_of(module: AdversarialAutoencoder, data: SpeechDataModule, threads: int,
     They are quicker to read than the corpus's own files, which is in the toolkits' favour.
     """
     crop_s, sample_rate = data.settings.crop_s, data.sample_rate
-    audio = folder / "default"
+    audio = folder / SPEECH
     audio.mkdir()
     return {
         "task": "epoch",
-        "folder": str(folder),
         "train": _write(data, data.pools[0], audio),
         "dev": _write(data, data.development_pool, audio),
         "classes": list(data.labels.emotions),
@@ -103,6 +138,20 @@ def job_of(module: AdversarialAutoencoder, data: SpeechDataModule, threads: int,
         "batch": data.settings.quota,
         "threads": threads,
         "parameters": module.parameter_count,
+        "network": network_of(module),
+    }
+
+
+def network_of(module: AdversarialAutoencoder) -> dict[str, Any]:
+    """The layers of a single-task model, for ``peers.network``."""
+    settings = module.settings
+    encoder, head = settings.encoder, settings.heads["emotion"]
+    return {
+        "channels": encoder.channels,
+        "layers": [len(block.layers) for block in module.encoder.blocks],  # type: ignore[arg-type]
+        "attention": encoder.attention,
+        "code": sum(settings.code.values()),
+        "dropout": (encoder.dropout, head.dropout),
     }
 
 

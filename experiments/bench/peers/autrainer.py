@@ -5,15 +5,16 @@ dataset, file handler and ``create_train_loader`` are those of its shipped ``*-w
 
 The epoch is what its documentation shows for speech emotion recognition: ``autrainer preprocess`` makes log-mel
 spectrograms of all files once (``log_mel_16k``: 64 bands, a hop of 10 ms), which is not in the epoch's time, and
-``autrainer train`` trains a shipped network on random crops of them, which is, on its default settings but for the
-device (CPU). The network is the shipped convolutional one whose parameters come nearest to the number that it is asked
-for, without pretrained weights. The clock runs from the beginning of an epoch to the end of its last step; development
-data and checkpoints are not in it.
+``autrainer train`` trains a network on random crops of them, which is, on its default settings but for the device
+(CPU). The network is the one that the job gives, as a model of one's own, or else the shipped convolutional one whose
+parameters come nearest to the number that it is asked for, without pretrained weights. The clock runs from the
+beginning of an epoch to the end of its last step; development data and checkpoints are not in it.
 """
 
 import csv
 import importlib
 import importlib.util
+import json
 import re
 import sys
 import time
@@ -46,6 +47,13 @@ transform:
   type: grayscale
   base:
     - autrainer.transforms.RandomCrop: {{size: {frames}, axis: -2}}
+"""
+OWN_MODEL = "OurLayers"
+MODEL = """
+id: {name}
+_target_: peers.autrainer_model.OurLayers
+layers: '{layers}'
+transform: {{type: grayscale}}
 """
 CONFIG = """
 defaults: [_autrainer_, _self_]
@@ -97,7 +105,7 @@ def epoch(turns: Turns) -> None:
     job = turns.job
     torch.set_num_threads(job["threads"])
     folder = Path(job["folder"])
-    model = min(MODELS, key=lambda name: abs(MODELS[name] - job["parameters"]))
+    model = OWN_MODEL if job["network"] else min(MODELS, key=lambda name: abs(MODELS[name] - job["parameters"]))
     for side in ("train", "dev", "test"):
         # The test set is no one's affair here: the development data take its place.
         rows = job["train" if side == "train" else "dev"]
@@ -106,6 +114,10 @@ def epoch(turns: Turns) -> None:
     (conf / "dataset").mkdir(parents=True)
     frames = round(FRAMES_PER_SECOND * job["crop_s"]) + 1
     (conf / "dataset" / "Bench.yaml").write_text(DATASET.format(folder=folder, frames=frames))
+    if job["network"]:
+        (conf / "model").mkdir()
+        layers = json.dumps({"mels": job["mels"], **job["network"]})
+        (conf / "model" / f"{OWN_MODEL}.yaml").write_text(MODEL.format(name=OWN_MODEL, layers=layers))
     (conf / "config.yaml").write_text(CONFIG.format(folder=folder, batch=job["batch"], model=model))
 
     class EpochTurns(CallbackMixin):  # type: ignore[misc]

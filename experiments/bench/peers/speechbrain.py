@@ -5,9 +5,10 @@ Segments are read as its documentation shows, ``read_audio({"file", "start", "st
 The epoch follows ``templates/speaker_id``, which SpeechBrain offers as "a basic example for any signal classification
 task such as language_id, emotion recognition": ``Fbank``, ``InputNormalization`` by sentence, the convolutions over
 time of ``Xvector``, its ``Classifier``, Adam; with as many mel bands as we have, random crops read as the VoxCeleb
-recipes read them, and all widths scaled by one factor, so that it has the parameters that it is asked for. Left out,
-which is in its favour: noise and speed changes, checkpoints, the progress bar. (The ECAPA-TDNN of its IEMOCAP recipe
-takes twice the time at the same number of parameters.)
+recipes read them, and all widths scaled by one factor, so that it has the parameters that it is asked for. Where the
+job gives a network, that one takes the place of ``Xvector`` and ``Classifier``. Left out, which is in its favour: noise
+and speed changes, checkpoints, the progress bar. (The ECAPA-TDNN of its IEMOCAP recipe takes twice the time at the same
+number of parameters.)
 """
 
 import random
@@ -24,6 +25,7 @@ from speechbrain.lobes.models.Xvector import Classifier, Xvector
 from speechbrain.nnet.losses import nll_loss
 from speechbrain.processing.features import InputNormalization
 
+from .network import network
 from .turns import Turns, measure_loader, mega_multiply_adds, versions
 
 PACKAGES = ("speechbrain", "torch", "soundfile")
@@ -51,8 +53,14 @@ def epoch(turns: Turns) -> None:
     job = turns.job
     torch.set_num_threads(job["threads"])
     torch.manual_seed(0)
-    width, modules = _of_size(job["parameters"], job["mels"], len(job["classes"]))
     frames = torch.zeros(1, round(100 * job["crop_s"]) + 1, job["mels"])  # a hundred a second, by default
+    modules: dict[str, Any]
+    if job["network"] is None:
+        width, modules = _of_size(job["parameters"], job["mels"], len(job["classes"]))
+        model, counted = f"Xvector of {width} channels", modules["embedding_model"]
+    else:
+        modules = {"network": network(job)}
+        model, counted = "our layers", modules["network"]
     brain = Emotion(
         modules={
             "compute_features": Fbank(sample_rate=job["sample_rate"], n_mels=job["mels"]),
@@ -65,9 +73,9 @@ def epoch(turns: Turns) -> None:
     brain.turns = turns
     brain.answer = {
         "versions": versions(*PACKAGES),
-        "model": f"Xvector of {width} channels",
+        "model": model,
         "parameters": _parameters(modules),
-        "mega_multiply_adds": mega_multiply_adds(modules["embedding_model"], frames),
+        "mega_multiply_adds": mega_multiply_adds(counted, frames),
     }
     options = {"batch_size": job["batch"]}
     brain.fit(
@@ -90,6 +98,8 @@ class Emotion(Brain):  # type: ignore[misc]
         batch = batch.to(self.device)
         waveforms, lengths = batch.sig
         features = self.modules.mean_var_norm(self.modules.compute_features(waveforms), lengths)
+        if "network" in self.modules:
+            return self.modules.network(features).log_softmax(1).unsqueeze(1)
         return self.modules.classifier(self.modules.embedding_model(features, lengths))
 
     def compute_objectives(self, predictions: Any, batch: Any, stage: Any) -> Any:
