@@ -6,9 +6,9 @@ dataset, file handler and ``create_train_loader`` are those of its shipped ``*-w
 The epoch is what its documentation shows for speech emotion recognition: ``autrainer preprocess`` makes log-mel
 spectrograms of all files once (``log_mel_16k``: 64 bands, a hop of 10 ms), which is not in the epoch's time, and
 ``autrainer train`` trains a network on random crops of them, which is, on its default settings but for the device
-(CPU). The network is the one that the job gives, as a model of one's own, or else the shipped convolutional one whose
-parameters come nearest to the number that it is asked for, without pretrained weights. The clock runs from the
-beginning of an epoch to the end of its last step; development data and checkpoints are not in it.
+(CPU). The network is the one that the job gives, as a model of one's own, with the job's hop; or else the shipped
+convolutional one whose parameters come nearest to the number that it is asked for, without pretrained weights. The
+clock runs from the beginning of an epoch to the end of its last step; development data and checkpoints are not in it.
 """
 
 import csv
@@ -26,8 +26,8 @@ import torch
 from .turns import Turns, measure_loader, mega_multiply_adds, versions
 
 PACKAGES = ("autrainer", "torch", "torchvision", "audiofile")
-FRAMES_PER_SECOND = 100
-"""Of its log-mels."""
+HOP_MS = 10
+"""Of the log-mels that it ships."""
 MODELS = {"ShuffleNetV2-0.5x": 349_992, "MnasNet-0.5": 947_760, "ShuffleNetV2-1.0x": 1_261_804, "Cnn10": 4_953_032}
 """Small convolutional networks among those that ship, and their parameters for eight classes."""
 
@@ -35,7 +35,7 @@ DATASET = """
 id: Bench
 _target_: autrainer.datasets.BaseClassificationDataset
 path: {folder}
-features_subdir: log_mel_16k
+features_subdir: {features}
 index_column: filename
 target_column: emotion
 file_type: npy
@@ -55,6 +55,22 @@ _target_: peers.autrainer_model.OurLayers
 layers: '{layers}'
 transform: {{type: grayscale}}
 """
+PREPROCESSING = """
+file_handler: {{autrainer.datasets.utils.AudioFileHandler: {{target_sample_rate: {sample_rate}}}}}
+pipeline:
+  - autrainer.transforms.StereoToMono
+  - autrainer.transforms.PannMel:
+      sample_rate: {sample_rate}
+      window_size: 512
+      hop_size: {hop}
+      mel_bins: {mels}
+      fmin: 50
+      fmax: 8000
+      ref: 1.0
+      amin: 1e-10
+      top_db: null
+"""
+"""As in ``log_mel_16k``, but for the hop."""
 CONFIG = """
 defaults: [_autrainer_, _self_]
 results_dir: {folder}/results
@@ -111,13 +127,19 @@ def epoch(turns: Turns) -> None:
         rows = job["train" if side == "train" else "dev"]
         _write_table(folder / f"{side}.csv", [(name, emotion) for name, emotion, _ in rows])
     conf = folder / "conf"
-    (conf / "dataset").mkdir(parents=True)
-    frames = round(FRAMES_PER_SECOND * job["crop_s"]) + 1
-    (conf / "dataset" / "Bench.yaml").write_text(DATASET.format(folder=folder, frames=frames))
+    for kind in ("dataset", "model", "preprocessing"):
+        (conf / kind).mkdir(parents=True)
+    features, frames = "log_mel_16k", round(1000 * job["crop_s"] / HOP_MS) + 1
     if job["network"]:
-        (conf / "model").mkdir()
+        features, frames = "log_mel", job["frames"]
+        mel = PREPROCESSING.format(
+            sample_rate=job["sample_rate"], hop=round(job["sample_rate"] * job["hop_ms"] / 1000), mels=job["mels"]
+        )
+        (conf / "preprocessing" / f"{features}.yaml").write_text(mel)
         layers = json.dumps({"mels": job["mels"], **job["network"]})
         (conf / "model" / f"{OWN_MODEL}.yaml").write_text(MODEL.format(name=OWN_MODEL, layers=layers))
+    dataset = DATASET.format(folder=folder, features=features, frames=frames)
+    (conf / "dataset" / "Bench.yaml").write_text(dataset)
     (conf / "config.yaml").write_text(CONFIG.format(folder=folder, batch=job["batch"], model=model))
 
     class EpochTurns(CallbackMixin):  # type: ignore[misc]

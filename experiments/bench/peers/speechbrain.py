@@ -6,9 +6,9 @@ The epoch follows ``templates/speaker_id``, which SpeechBrain offers as "a basic
 task such as language_id, emotion recognition": ``Fbank``, ``InputNormalization`` by sentence, the convolutions over
 time of ``Xvector``, its ``Classifier``, Adam; with as many mel bands as we have, random crops read as the VoxCeleb
 recipes read them, and all widths scaled by one factor, so that it has the parameters that it is asked for. Where the
-job gives a network, that one takes the place of ``Xvector`` and ``Classifier``. Left out, which is in its favour: noise
-and speed changes, checkpoints, the progress bar. (The ECAPA-TDNN of its IEMOCAP recipe takes twice the time at the same
-number of parameters.)
+job gives a network, that one takes the place of ``Xvector`` and ``Classifier``, with the job's hop. Left out, which is
+in its favour: noise and speed changes, checkpoints, the progress bar. (The ECAPA-TDNN of its IEMOCAP recipe takes twice
+the time at the same number of parameters.)
 """
 
 import random
@@ -29,6 +29,8 @@ from .network import network
 from .turns import Turns, measure_loader, mega_multiply_adds, versions
 
 PACKAGES = ("speechbrain", "torch", "soundfile")
+HOP_MS = 10
+"""Of its features, if nothing else is asked for."""
 
 
 def loader(turns: Turns) -> None:
@@ -53,7 +55,8 @@ def epoch(turns: Turns) -> None:
     job = turns.job
     torch.set_num_threads(job["threads"])
     torch.manual_seed(0)
-    frames = torch.zeros(1, round(100 * job["crop_s"]) + 1, job["mels"])  # a hundred a second, by default
+    hop_ms = job["hop_ms"] if job["network"] else HOP_MS
+    frames = torch.zeros(1, round(1000 * job["crop_s"] / hop_ms) + 1, job["mels"])
     modules: dict[str, Any]
     if job["network"] is None:
         width, modules = _of_size(job["parameters"], job["mels"], len(job["classes"]))
@@ -63,7 +66,7 @@ def epoch(turns: Turns) -> None:
         model, counted = "our layers", modules["network"]
     brain = Emotion(
         modules={
-            "compute_features": Fbank(sample_rate=job["sample_rate"], n_mels=job["mels"]),
+            "compute_features": Fbank(sample_rate=job["sample_rate"], hop_length=hop_ms, n_mels=job["mels"]),
             "mean_var_norm": InputNormalization(norm_type="sentence", std_norm=False),
             **modules,
         },
