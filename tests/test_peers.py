@@ -335,7 +335,7 @@ def test_the_epoch_row_is_the_quicker_toolkit_by_ours(
     assert layers["layers"] == [2, 2]
     assert found.details["ours"]["mega_multiply_adds"] > 0
     assert {emotion for _, emotion, _ in job["train"]} == set(job["classes"])
-    assert job["frames"] == 31  # 0.3 s at a hop of 10 ms, and the frame at the beginning
+    assert job["frames"] == 25  # 0.3 s at a hop of 12.5 ms, and the frame at the beginning
     names = [[name for name, *_ in job[side]] for side in ("train", "dev")]
     assert not set(names[0]) & set(names[1])
 
