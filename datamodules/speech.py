@@ -215,14 +215,21 @@ class Decoded:
                 raise BadAudioError(f"{self.file}: is cut off")
         except (OSError, struct.error) as error:
             raise BadAudioError(f"{self.file}: {error}") from error
+        _check(samples, span.path, span.start + skip, step)
         speech: Floats = np.multiply(samples, np.float32(step), dtype=np.float32)
-        _check(speech, span.path, span.start + skip)
         return speech
 
 
-def _check(speech: Floats, name: str, start: float) -> None:
-    """Refuses what no one can learn from; two passes, which make no copy, since every crop is looked at."""
-    peak = max(float(speech.max()), -float(speech.min())) if len(speech) else 0.0
+def _check(samples: NDArray[Any], name: str, start: float, step: float = 1.0) -> None:
+    """Refuses what no one can learn from; two passes, which make no copy, since every crop is looked at.
+
+    Args:
+        samples: As they are stored.
+        name: Of the file.
+        start: Where they begin, in seconds.
+        step: The value of one step of the samples.
+    """
+    peak = step * max(float(samples.max()), -float(samples.min())) if len(samples) else 0.0
     if not math.isfinite(peak):
         raise BadAudioError(f"{name}: not finite from {start:.2f} s on")
     if peak < SILENCE:

@@ -161,7 +161,11 @@ class AdversarialAutoencoder(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Makes every random draw of a step a function of seed, step and process: nothing to save, nothing to lose."""
-        torch.manual_seed(hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63)
+        seed = hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63
+        # What ``torch.manual_seed`` does for these two it would note for all other kinds of devices, with a traceback.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One batch to its total loss.
