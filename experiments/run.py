@@ -250,6 +250,9 @@ def prepare_machine(settings: TrainerSettings) -> None:
     if found is CUDAAccelerator:
         torch.set_float32_matmul_precision(settings.matmul)
     keep_freed_memory()
+    # Beside deterministic algorithms PyTorch fills new memory with NaN, to show what is read before it is written: a
+    # pass over all that a step makes, and nothing here is.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _computes_in_bfloat16(kind: type[Accelerator]) -> bool:

@@ -56,6 +56,30 @@ def test_gpus_without_bfloat16_train_in_float32(monkeypatch: pytest.MonkeyPatch,
     assert settings.precision == precision
 
 
+def test_new_memory_is_written_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that PyTorch need not fill it: where it does, it does with NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
+    prepare_machine(TrainerSettings(accelerator="cpu"))
+    assert torch.utils.deterministic.fill_uninitialized_memory is False  # type: ignore[attr-defined]
+
+    def gradients() -> list[torch.Tensor]:
+        module = model()
+        module.on_train_batch_start(batch(), 0)
+        module.training_step(batch(), 0)["loss"].backward()  # type: ignore[no-untyped-call]
+        return [weight.grad for weight in module.parameters() if weight.grad is not None]
+
+    unfilled = gradients()
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+        assert torch.empty(1).isnan()
+        filled = gradients()
+    finally:
+        torch.use_deterministic_algorithms(before)
+    assert len(filled) == len(unfilled) > 0
+    assert all(torch.equal(one, other) for one, other in zip(filled, unfilled, strict=True))
+
+
 def test_a_precision_that_was_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     assert CPUAccelerator.is_available()
