@@ -35,6 +35,7 @@ from datamodules.report import check_classes, data_report
 from datamodules.ring import CollateInRing, Ring
 from datamodules.sampler import QuotaBatchSampler, WholeSetSampler
 from datamodules.settings import CorpusSettings, DataSettings
+from datamodules.shares import auxiliary_share, labelled_share
 from datamodules.speech import Files, Source
 from datamodules.splits import CorpusColumns, Split, SplitSettings, make_split
 from datamodules.vocabulary import GENDERS
@@ -72,13 +73,13 @@ class SpeechDataModule(LightningDataModule):
         settings: See ``DataSettings``.
         split: See ``SplitSettings``.
         sample_rate: Of the speech that batches hold, in Hz.
-        seed: Of the order and of the crops.
+        seed: Of the order, of the crops and of what ``labelled_share`` and ``auxiliary_share`` choose.
         tasks: What the labelled corpora are to teach, "emotion" and "dimensions" among them: an utterance that has
             neither of those wanted carries no label.
 
     Attributes:
         collection: All utterances of all corpora, after ``setup``.
-        split: Rows of the collection on each side, after ``setup``.
+        split: Rows of the collection on each side, after ``setup``; to train on, those that keep their labels.
         labels: What the training data can teach, after ``setup``.
         report: The data report, after ``setup``.
         synthetic: Whether any labelled corpus is synthesised.
@@ -112,16 +113,20 @@ class SpeechDataModule(LightningDataModule):
                     f"data.auxiliary: {auxiliary.corpus} has the unknown role {auxiliary.role!r}",
                     f"Choose from: {', '.join(ROLES)}.",
                 )
-            if auxiliary.corpus in split.test_corpora:
+            if auxiliary.corpus in split.test_corpora and not split.adaptation_speakers:
                 raise InputError(
                     f"data.auxiliary: {auxiliary.corpus} is tested on (split.test_corpora)",
-                    "Take it out of one of the two.",
+                    "Take it out of one of the two, or let so many of its speakers be trained on, without labels, and "
+                    "not tested: split.adaptation_speakers=2.",
                 )
-        # A batch holds its parts in this order, see `Batch.sizes`.
-        self.auxiliary = sorted(settings.auxiliary, key=lambda one: ROLES[one.role])
         self._check_corpora(names)
+        divided = [*settings.labelled, *split.test_corpora]
+        used = [one for one in settings.auxiliary if settings.auxiliary_share > 0 or one.corpus in divided]
+        # A batch holds its parts in this order, see `Batch.sizes`.
+        self.auxiliary = sorted(used, key=lambda one: ROLES[one.role])
+        names = [*divided, *(one.corpus for one in self.auxiliary)]
         self.readers = {name: self._reader(name) for name in dict.fromkeys(names)}
-        self.synthetic = any(self.readers[name].synthetic for name in (*settings.labelled, *split.test_corpora))
+        self.synthetic = any(self.readers[name].synthetic for name in divided)
 
     def _check_corpora(self, used: list[str]) -> None:
         """Refuses settings of corpora that do not exist, and exclusions that would not happen."""
@@ -276,13 +281,11 @@ class SpeechDataModule(LightningDataModule):
                     f"Look at data.classes, data.agreeing_raters and data.corpora.{name}.exclude_speakers; "
                     "a head for dimensions needs a corpus that rates them.",
                 )
-        self.split: Split = make_split(
-            [self._columns(name, rows) for name, rows in usable.items()], self.split_settings
-        )
-        # A labelled corpus brings what is left of its training speakers.
-        for name in {one.corpus for one in self.auxiliary} & set(labelled):
-            rows[name] = self._unlabelled(name, np.setdiff1d(np.asarray(rows[name]), usable[name]))
-        auxiliary = {one.corpus: rows[one.corpus] for one in self.auxiliary}
+        split = make_split([self._columns(name, rows) for name, rows in usable.items()], self.split_settings)
+        classes = self.labelling.emotion(split.train)
+        kept = labelled_share(self.collection, split.train, classes, settings.labelled_share, self.seed)
+        self.split: Split = split.keeping(kept)
+        auxiliary = self._auxiliary_rows(rows, usable, np.setdiff1d(split.train, kept))
         guard(
             {
                 "train": [*self._side(self.split.train), *(self.collection.subset(*one) for one in auxiliary.items())],
@@ -343,8 +346,40 @@ class SpeechDataModule(LightningDataModule):
                 report[corpus] = {"speakers": found, "utterances": len(every) - len(rows[corpus])}
         return rows, report
 
-    def _unlabelled(self, corpus: str, rows: Integers) -> Integers:
-        """Those rows of a labelled corpus, none of them labelled, that are known to be of no speaker held out."""
+    def _auxiliary_rows(
+        self, rows: Mapping[str, Rows], labelled: Mapping[str, Integers], lost: Integers
+    ) -> dict[str, Rows]:
+        """The utterances that each auxiliary corpus brings.
+
+        Args:
+            rows: The utterances of each corpus.
+            labelled: Those that carry a label, of each corpus that is split.
+            lost: Those of training that do not keep theirs.
+        """
+        found: dict[str, Rows] = {}
+        for name in dict.fromkeys(one.corpus for one in self.auxiliary):
+            every = rows[name]
+            if name in self.split_settings.test_corpora:
+                found[name] = self._of_adaptation_speakers(np.asarray(every))
+            elif name in labelled:
+                without = np.setdiff1d(np.asarray(every), labelled[name])
+                found[name] = self._unlabelled(name, without, np.intersect1d(lost, labelled[name]))
+            else:
+                found[name] = auxiliary_share(name, every, self.settings.auxiliary_share, self.seed)
+        return found
+
+    def _of_adaptation_speakers(self, rows: Integers) -> Integers:
+        """Those rows of a corpus tested on that are of speakers set apart, whatever label they would carry."""
+        chosen = self.collection.values("speaker", [self.split.adaptation])
+        codes, speakers = self.collection.strings("speaker", rows)
+        kept: Integers = rows[np.array([*np.isin(speakers, chosen), False])[codes]]
+        return kept
+
+    def _unlabelled(self, corpus: str, rows: Integers, lost: Integers) -> Integers:
+        """Those rows of a labelled corpus, none of them labelled, that are known to be of no speaker held out.
+
+        Training rows that ``lost`` their label join them.
+        """
         held_out = np.concatenate([self.split.development, self.split.test])
         _, heard = self.collection.strings("speaker", held_out)
         codes, speakers = self.collection.strings("speaker", rows)
@@ -353,12 +388,12 @@ class SpeechDataModule(LightningDataModule):
         if self.split_settings.protocol == "corpus":
             sides, words = self.collection.strings("split", rows)
             keep &= np.array([*(word == "train" for word in words), False])[sides]
-        if not keep.any():
+        kept: Integers = np.union1d(rows[keep], lost)
+        if not len(kept):
             raise InputError(
                 f"data.auxiliary: {corpus} is labelled, and its training speakers have no utterance without a label",
-                "Take it out of data.auxiliary.",
+                "Take it out of data.auxiliary, or lower data.labelled_share: what loses its label is of use there.",
             )
-        kept: Integers = rows[keep]
         return kept
 
     def _columns(self, corpus: str, rows: Integers) -> CorpusColumns:

@@ -16,7 +16,7 @@ from datamodules.arrow import from_integers, to_numpy
 from datamodules.cells import take
 from datamodules.errors import InputError
 from datamodules.manifest import Manifest, codes_of
-from datamodules.splits import SIDES
+from datamodules.splits import ADAPTATION, SIDES
 from datamodules.vocabulary import DIMENSIONS, GENDERS
 
 ClassMap = Mapping[str, Sequence[str]]
@@ -330,10 +330,12 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
 
     if split := report.get("split"):
         table = _table("Sides, which share no speaker", "side", "utterances", "f", "m", "speakers", numbers=(1, 2, 3))
-        for side in SIDES:
+        for side in (*SIDES, *([ADAPTATION] if ADAPTATION in split else [])):
             one = split[side]
             shown = [*one["speakers"][:_SPEAKERS_SHOWN], *(["…"] if len(one["speakers"]) > _SPEAKERS_SHOWN else [])]
-            _row(table, side, one["utterances"], one["female"], one["male"], ", ".join(shown))
+            lost = one.get("lost_labels", 0)
+            utterances = f"{one['utterances']} and {lost} without label" if lost else one["utterances"]
+            _row(table, side, utterances, one["female"], one["male"], ", ".join(shown))
         table.caption = f"{split['protocol']}, fold {split['fold']} of {split['folds']}"
         _print(table, console)
 

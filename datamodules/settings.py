@@ -30,7 +30,9 @@ class AuxiliarySettings:
 
     Attributes:
         corpus: Its name. One of the labelled corpora brings those utterances of its training speakers that carry no
-            label of the experiment, such as turns on whose emotion the raters did not agree.
+            label of the experiment, such as turns on whose emotion the raters did not agree, or that lost it by
+            ``data.labelled_share``. A corpus that is tested on brings its speakers whom ``split.adaptation_speakers``
+            sets apart.
         role: ``speaker`` (speaker and gender labels are used where they are known) or ``unlabelled`` (none is).
         quota: Utterances in each global batch.
         hash_content: Decodes every file once when the manifest is built, to check it and to find recordings that also
@@ -53,14 +55,20 @@ class DataSettings:
         cache: Folder of manifests, of decoded speech and of the synthetic corpora.
         corpora: Settings of single corpora, by name.
         labelled: Corpora with emotion labels; they are split into training, development and test.
+        labelled_share: Share of the labelled training utterances that keep their labels, chosen by ``seed`` class by
+            class, one of each at the least; a smaller share is part of a larger one. The others are as utterances
+            without a label; development and test keep theirs.
         auxiliary: Corpora of other speech, for training only.
+        auxiliary_share: Share of the utterances of each auxiliary corpus that is used, chosen by ``seed``; a smaller
+            share is part of a larger one. Corpora that are labelled or tested on are used in full; with 0 they alone
+            are.
         classes: Emotion classes, each with the common emotion names that it takes in; empty for dimensions only.
         soft_labels: The emotion head learns the raters' votes for each class instead of their consensus, where the
             corpus has votes; evaluation is by consensus in any case.
         agreeing_raters: An utterance has its class only if so many raters named its emotion, on all sides of the split;
             0 takes every consensus.
         quota: Labelled utterances in each global batch.
-        steps: Batches of an epoch; 0 means that each labelled utterance comes once.
+        steps: Batches of an epoch; 0 means that each utterance that keeps its labels comes once.
         crop_s: Length of training crops in seconds.
         evaluation_batch: Utterances of an evaluation batch.
         workers: Processes that read ahead, for each process that trains; -1 chooses: none where a CPU trains, whose
@@ -76,7 +84,9 @@ class DataSettings:
     cache: str = "runs/cache"
     corpora: dict[str, CorpusSettings] = field(default_factory=dict)
     labelled: list[str] = field(default_factory=list)
+    labelled_share: float = 1.0
     auxiliary: list[AuxiliarySettings] = field(default_factory=list)
+    auxiliary_share: float = 1.0
     classes: dict[str, list[str]] = field(default_factory=dict)
     soft_labels: bool = False
     agreeing_raters: int = 0

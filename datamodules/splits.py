@@ -8,8 +8,9 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from datamodules.errors import InputError
 
 TRAIN, DEVELOPMENT, TEST = "train", "development", "test"
 SIDES = (TRAIN, DEVELOPMENT, TEST)
+ADAPTATION = "adaptation"
 
 Codes = tuple[NDArray[np.int32], list[str]]
 """A column of strings: an index into the values for each row, -1 where the row has none."""
@@ -47,7 +49,10 @@ class SplitSettings:
         balance_gender: Deal the speakers to the groups gender by gender, instead of cutting the order into pieces.
         unknown_speakers: What is done with utterances of unknown speakers, each of whom may be any of the known ones.
             `stop`, `train` (they are trained on, or stay out where the corpus's own split has them elsewhere) or
-            `leave_out`. A corpus that `cross_corpus` tests on stands on one side only, unknown speakers included.
+            `leave_out`. A corpus that `cross_corpus` tests on stands on one side only, unknown speakers included; with
+            adaptation speakers it does not, and unless they stop the run, they stay out.
+        adaptation_speakers: How many speakers of each of the `test_corpora`, taken in order and with the genders in
+            turn, are set apart for unlabelled training. They are not tested, whether or not their speech is used.
     """
 
     protocol: str = "speaker_groups"
@@ -60,6 +65,7 @@ class SplitSettings:
     seed: int = 0
     balance_gender: bool = False
     unknown_speakers: str = "stop"
+    adaptation_speakers: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,21 +91,29 @@ class CorpusColumns:
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of the three sides, ascending.
+    """Rows of the three sides, and of the speakers set apart, ascending.
 
     Attributes:
         train: Rows to learn from.
         development: Rows to choose the epoch and the settings by.
         test: Rows that are scored once, at the end.
+        adaptation: Rows of adaptation speakers, which are on no side.
         report: Protocol, fold and number of folds; for each side the numbers of utterances, of utterances of unknown
-            speakers, of female, male and other speakers, and the speakers' ids; under `left_out` how many utterances
-            stayed out for which reason. Plain values that JSON can hold.
+            speakers, of female, male and other speakers, and the speakers' ids, and the same under `adaptation` if
+            speakers are set apart; under `left_out` how many utterances stayed out for which reason. Plain values that
+            JSON can hold.
     """
 
     train: NDArray[np.int64]
     development: NDArray[np.int64]
     test: NDArray[np.int64]
-    report: dict[str, object]
+    adaptation: NDArray[np.int64]
+    report: dict[str, Any]
+
+    def keeping(self, train: NDArray[np.int64]) -> "Split":
+        """The same speakers, where only these training rows keep their labels; `lost_labels` counts the others."""
+        changed = {"utterances": train.size, "lost_labels": self.train.size - train.size}
+        return replace(self, train=train, report=self.report | {TRAIN: self.report[TRAIN] | changed})
 
 
 def make_split(corpora: Sequence[CorpusColumns], settings: SplitSettings) -> Split:
@@ -121,15 +135,15 @@ def make_split(corpora: Sequence[CorpusColumns], settings: SplitSettings) -> Spl
             placed by guessing, or a side would be empty.
     """
     _check_settings(corpora, settings)
-    rows: dict[str, list[NDArray[np.int64]]] = {side: [] for side in SIDES}
-    counts = {side: Counter[str]() for side in SIDES}
-    ids: dict[str, list[str]] = {side: [] for side in SIDES}
+    rows: dict[str, list[NDArray[np.int64]]] = {side: [] for side in _PLACES}
+    counts = {side: Counter[str]() for side in _PLACES}
+    ids: dict[str, list[str]] = {side: [] for side in _PLACES}
     left_out = Counter[str]()
     for columns in corpora:
         speakers = _Speakers.of(columns)
         side_of_row, reasons = _divide(columns, speakers, settings)
         left_out += reasons
-        for number, side in enumerate(SIDES):
+        for number, side in enumerate(_PLACES):
             here = side_of_row == number
             rows[side].append(columns.rows[here])
             present = np.unique(speakers.of_row[here])
@@ -137,7 +151,7 @@ def make_split(corpora: Sequence[CorpusColumns], settings: SplitSettings) -> Spl
             ids[side] += [speakers.ids[speaker] for speaker in known]
             counts[side].update(speakers.gender[speaker] or "other" for speaker in known)
             counts[side]["unknown_speaker"] += int((here & (speakers.of_row < 0)).sum())
-    joined = {side: np.sort(np.concatenate(rows[side])) for side in SIDES}
+    joined = {side: np.sort(np.concatenate(rows[side])) for side in _PLACES}
     empty = [side for side in SIDES if not joined[side].size]
     if empty:
         raise InputError(
@@ -145,20 +159,20 @@ def make_split(corpora: Sequence[CorpusColumns], settings: SplitSettings) -> Spl
             "Choose another protocol; where a corpus's own split has no development side, set "
             "split.development_speakers.",
         )
-    report: dict[str, object] = {
+    report: dict[str, Any] = {
         "protocol": settings.protocol,
         "fold": settings.fold,
         "folds": fold_count(corpora, settings),
         "left_out": dict(left_out),
     }
-    for side in SIDES:
+    for side in _PLACES if settings.adaptation_speakers else SIDES:
         names = ("female", "male", "other", "unknown_speaker")
         report[side] = {
             "utterances": joined[side].size,
             **{name: counts[side][name] for name in names},
             "speakers": sorted(ids[side], key=natural_key),
         }
-    return Split(joined[TRAIN], joined[DEVELOPMENT], joined[TEST], report)
+    return Split(joined[TRAIN], joined[DEVELOPMENT], joined[TEST], joined[ADAPTATION], report)
 
 
 def fold_count(corpora: Sequence[CorpusColumns], settings: SplitSettings) -> int:
@@ -192,7 +206,8 @@ def natural_key(text: str) -> tuple[list[str | tuple[int, str]], str]:
     return key, text
 
 
-_TRAIN, _DEVELOPMENT, _TEST = range(3)  # places in SIDES
+_PLACES = (*SIDES, ADAPTATION)
+_TRAIN, _DEVELOPMENT, _TEST, _ADAPTATION = range(4)  # places in _PLACES
 _EXAMPLES = 5
 _CHOICES = {
     "protocol": ("speaker_groups", "leave_one_speaker_out", "leave_one_session_out", "corpus", "cross_corpus"),
@@ -262,6 +277,12 @@ def _check_settings(corpora: Sequence[CorpusColumns], settings: SplitSettings) -
             f"split.development=same_session does not go with split.protocol={settings.protocol}",
             "It belongs to leave_one_speaker_out and leave_one_session_out.",
         )
+    if settings.adaptation_speakers < 0 or (settings.adaptation_speakers and settings.protocol != "cross_corpus"):
+        raise InputError(
+            f"split.adaptation_speakers={settings.adaptation_speakers} does not go with "
+            f"split.protocol={settings.protocol}",
+            "Give 0, or 1 or more with split.protocol=cross_corpus.",
+        )
     names = [columns.corpus for columns in corpora]
     if not names or len(set(names)) < len(names):
         raise InputError(
@@ -287,13 +308,30 @@ def _check_settings(corpora: Sequence[CorpusColumns], settings: SplitSettings) -
 def _divide(
     columns: CorpusColumns, speakers: _Speakers, settings: SplitSettings
 ) -> tuple[NDArray[np.int8], Counter[str]]:
-    """The side of each row of a corpus, an index into `SIDES` or -1, and how many stay out for which reason."""
+    """The side of each row of a corpus, an index into `_PLACES` or -1, and how many stay out for which reason."""
     if columns.corpus in settings.test_corpora:
-        return np.full(columns.rows.shape, _TEST, dtype=np.int8), Counter()
+        return _test_on(speakers, settings)
     if settings.protocol == "corpus":
         return _own_split(columns, speakers, settings)
     sides = _hold_out(speakers, settings)
     side_of_row = np.where(speakers.of_row < 0, np.int8(_TRAIN), sides[speakers.of_row])
+    return _place_unknown(side_of_row, speakers, settings, vouched_for=False)
+
+
+def _test_on(speakers: _Speakers, settings: SplitSettings) -> tuple[NDArray[np.int8], Counter[str]]:
+    """All of a corpus for test, but for adaptation speakers."""
+    side_of_row = np.full(speakers.of_row.shape, _TEST, dtype=np.int8)
+    wanted = settings.adaptation_speakers
+    if not wanted:
+        return side_of_row, Counter()
+    if wanted >= len(speakers.ids):
+        raise InputError(
+            f"split.adaptation_speakers={wanted} leaves nobody to test on: {speakers.corpus} has {len(speakers.ids)} "
+            "speakers",
+            "Choose fewer.",
+        )
+    chosen = _genders_in_turn(_ordered(speakers, settings), speakers)[:wanted]
+    side_of_row[np.isin(speakers.of_row, chosen)] = _ADAPTATION
     return _place_unknown(side_of_row, speakers, settings, vouched_for=False)
 
 
@@ -453,20 +491,25 @@ def _ordered(speakers: _Speakers, settings: SplitSettings) -> list[int]:
 def _development_speakers(
     candidates: list[int], wanted: int, speakers: _Speakers, settings: SplitSettings
 ) -> list[int]:
-    """The first `wanted` candidates, genders in turn: the first of each gender, then the second of each, and so on."""
+    """The first `wanted` candidates, genders in turn."""
     if not 1 <= wanted <= len(candidates):
         raise InputError(
             f"{_where(settings)}: {max(wanted, 1)} development speakers are wanted, and {speakers.corpus} has "
             f"{len(candidates)} who could be",
             "Choose split.development_speakers, split.development or split.protocol to fit.",
         )
+    return _genders_in_turn(candidates, speakers)[:wanted]
+
+
+def _genders_in_turn(candidates: list[int], speakers: _Speakers) -> list[int]:
+    """The first candidate of each gender, then the second of each, and so on."""
     seen = Counter[str | None]()
     turns = []
     for speaker in candidates:
         turns.append(seen[speakers.gender[speaker]])
         seen[speakers.gender[speaker]] += 1
     by_turn = sorted(range(len(candidates)), key=turns.__getitem__)
-    return [candidates[index] for index in by_turn[:wanted]]
+    return [candidates[index] for index in by_turn]
 
 
 def _no_such_fold(corpus: str, settings: SplitSettings, folds: int) -> InputError:

@@ -176,6 +176,35 @@ def test_with_a_split_of_the_corpus_s_own_unlabelled_speech_is_of_its_training_s
     assert names(data, rows(data.pools[1])) == every("A", "B", turns="456")
 
 
+def test_what_loses_its_label_joins_what_never_had_one(corpora: Path) -> None:
+    data = make(corpora, labelled_share=0.34, auxiliary=[AuxiliarySettings("voted", "unlabelled", 2)])
+    assert data.labels.emotion_counts == (2, 2, 1)  # of 6, 6 and 3
+    kept = names(data, data.split.train)
+    everything = every("C", "D", "E", turns="01234567")
+    assert names(data, rows(data.pools[1])) == everything - kept
+
+
+def test_ratings_lose_their_utterances_at_random_where_there_are_no_classes(corpora: Path) -> None:
+    data = make(corpora, tasks=("dimensions",), classes={}, labelled_share=0.4)
+    assert len(data.split.train) == 6  # of 15
+    assert names(data, data.split.train) < every("C", "D", "E", turns="01245")
+    joint = make(corpora, tasks=("emotion", "dimensions"), labelled_share=0.34)
+    assert joint.labels.emotion_counts == (2, 2, 1)
+    assert len(joint.split.train) == 2 + 2 + 1 + 2  # of the 6 that have a rating alone
+
+
+def test_an_unknown_speaker_whom_the_corpus_trains_on_may_lose_a_label(
+    corpora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SIDES, "F", "train")
+    split = SplitSettings(protocol="corpus")
+    auxiliary = [AuxiliarySettings("voted", "unlabelled", 2)]
+    data = make(corpora, split, labelled_share=0.1, auxiliary=auxiliary, cache=str(corpora / "another"))
+    kept = names(data, data.split.train)
+    assert len(kept) == 3
+    assert names(data, rows(data.pools[1])) == every("A", "B", "F", turns="01237") - kept | every("A", "B", turns="456")
+
+
 def test_a_corpus_without_unlabelled_speech_is_told(corpora: Path) -> None:
     with pytest.raises(InputError, match="ravdess is labelled, and its training speakers have no utterance without"):
         make(

@@ -257,6 +257,53 @@ def test_cross_corpus_tests_all_of_one_and_develops_on_the_other() -> None:
     assert sides_of(RAVDESS, fewer)[1] == names(9)
 
 
+def test_adaptation_speakers_of_each_test_corpus_are_on_no_side() -> None:
+    genders = ["female", "female", "female", "male", "male", "female"]
+    others = [
+        corpus(["1", "2", "3", "4", "5", "1"], name=name, genders=genders, first_row=first)
+        for name, first in (("one", 100), ("two", 200))
+    ]
+    settings = SplitSettings(protocol="cross_corpus", folds=6, test_corpora=["one", "two"], adaptation_speakers=3)
+    split = make_split([RAVDESS, *others], settings)
+    assert split.adaptation.tolist() == [100, 101, 103, 105, 200, 201, 203, 205]  # 1 and 4, and the next woman
+    assert split.test.tolist() == [102, 104, 202, 204]
+    assert split.report["adaptation"] == {
+        "utterances": 8,
+        "female": 4,
+        "male": 2,
+        "other": 0,
+        "unknown_speaker": 0,
+        "speakers": ["one/1", "one/2", "one/4", "two/1", "two/2", "two/4"],
+    }
+    without = make_split([RAVDESS, *others], replace(settings, adaptation_speakers=0))
+    assert without.adaptation.size == 0
+    assert "adaptation" not in without.report
+    for fold in range(6):
+        again = make_split([RAVDESS, *others], replace(settings, fold=fold))
+        assert again.adaptation.tolist() == split.adaptation.tolist()
+    shuffled = make_split([RAVDESS, *others], replace(settings, order="shuffled", seed=3))
+    assert shuffled.adaptation.tolist() != split.adaptation.tolist()
+
+
+def test_an_unknown_speaker_may_be_one_of_those_set_apart() -> None:
+    other = corpus(["1", "2", None, "3"], name="other", first_row=100)
+    settings = SplitSettings(protocol="cross_corpus", folds=6, test_corpora=["other"], adaptation_speakers=1)
+    with pytest.raises(InputError, match="1 utterances of other have no speaker"):
+        make_split([RAVDESS, other], settings)
+    for choice in ("train", "leave_out"):
+        split = make_split([RAVDESS, other], replace(settings, unknown_speakers=choice))
+        assert (split.adaptation.tolist(), split.test.tolist()) == ([100], [101, 103])
+        assert split.report["left_out"] == {"unknown speaker": 1}
+
+
+@pytest.mark.parametrize("wanted", [3, 4])
+def test_somebody_is_left_to_test_on(wanted: int) -> None:
+    other = corpus(["1", "2", "3"], name="other", first_row=100)
+    settings = SplitSettings(protocol="cross_corpus", folds=6, test_corpora=["other"], adaptation_speakers=wanted)
+    with pytest.raises(InputError, match="leaves nobody to test on: other has 3 speakers"):
+        make_split([RAVDESS, other], settings)
+
+
 @pytest.mark.parametrize(
     ("test_corpora", "message"),
     [([], "trains on the others"), (["nowhere"], "ravdess, iemocap"), (["ravdess", "iemocap"], "trains on the others")],
@@ -349,6 +396,12 @@ def test_unknown_speakers_in_folds() -> None:
         (RAVDESS, replace(SIX_FOLDS, unknown_speakers="test"), "split.unknown_speakers=test"),
         (RAVDESS, replace(SIX_FOLDS, development="same_session"), "does not go with split.protocol=speaker_groups"),
         (RAVDESS, replace(SIX_FOLDS, test_corpora=["nemo"]), "does not go with split.protocol=speaker_groups"),
+        (
+            RAVDESS,
+            replace(SIX_FOLDS, adaptation_speakers=1),
+            "adaptation_speakers=1 does not go with (?s:.*)cross_corpus",
+        ),
+        (RAVDESS, replace(SIX_FOLDS, adaptation_speakers=-1), "adaptation_speakers=-1 does not go with"),
         (corpus([None, None]), SIX_FOLDS, "needs speakers, and acted has none"),
         (corpus(["1", "1"]), SPEAKER_OUT, "only one speaker"),
         (corpus(["1", "2"], sessions=["a", "a"]), SESSION_OUT, "only one speaker or session"),
