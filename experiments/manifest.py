@@ -8,7 +8,7 @@ from rich.console import Console
 from datamodules.datamodule import SpeechDataModule
 from datamodules.report import print_report
 from experiments.config import Config
-from experiments.records import make_folder, write_json
+from experiments.files import make_folder, write_json
 
 
 def manifest(config: Config) -> Path:

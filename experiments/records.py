@@ -1,94 +1,25 @@
-"""The run folder: what is written there, so that a result can be traced and had again."""
+"""What a run leaves so that its result can be traced and had again: checkpoints, and the environment that made it."""
 
 import io
-import json
-import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from datamodules.collection import Collection
 from datamodules.errors import InputError
+from experiments.files import replacing
+
+_RECORDS = ":(exclude,top)docs/studies"
+"""What runs of a study are written down in, which is no part of the code that makes them."""
 
 PACKAGES = ("torch", "torchaudio", "lightning", "torchmetrics", "wandb", "omegaconf", "soundfile", "numpy", "pyarrow")
-
-
-def make_folder(folder: Path, new: bool = True) -> None:
-    """Makes a folder for results, with those above it.
-
-    Args:
-        folder: Of a run, or of an experiment.
-        new: It must not be there yet: results of a run are never overwritten.
-
-    Raises:
-        InputError: It is there already, or it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=not new)
-    except FileExistsError as error:
-        raise InputError(
-            f"the run folder {folder} already exists",
-            "Give the run another name with run=<name>, or remove the folder.",
-        ) from error
-    except (PermissionError, NotADirectoryError) as error:
-        raise InputError(
-            f"the folder {folder} cannot be made: {error.strerror}",
-            "Give a folder that you may write to with output=<folder>.",
-        ) from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Opens a draft beside a file, which takes its place when all is on the disk.
-
-    Nobody ever sees half of it, and what was there before survives whatever happens, a full disk included.
-
-    Raises:
-        OSError: It cannot be written; ``filename`` is set.
-    """
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        with draft.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # to write, unlike to open, does not tell
-        raise
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON, at once."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    with replacing(path) as stream:
-        stream.write(f"{text}\n".encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads what ``write_json`` wrote.
-
-    Raises:
-        InputError: The file is missing or damaged.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist", "Give the folder of a finished run.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is damaged: {error}", "Give the folder of another run, or train again.") from error
-    return content
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -165,6 +96,6 @@ def _git() -> dict[str, Any] | None:
     try:
         # An installed copy may lie in the repository of something else.
         ask("ls-files", "--error-unmatch", here.name)
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--", ":/", _RECORDS))}
     except (OSError, subprocess.SubprocessError):
         return None

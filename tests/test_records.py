@@ -14,8 +14,9 @@ import torch
 from datamodules.collection import Collection
 from datamodules.errors import InputError
 from experiments import records
-from experiments.records import CheckpointFiles, environment, make_folder, read_checkpoint, read_json, replacing
-from experiments.records import write_json as write
+from experiments.files import make_folder, read_json, replacing
+from experiments.files import write_json as write
+from experiments.records import CheckpointFiles, environment, read_checkpoint
 
 
 def test_a_run_folder_is_made_once(tmp_path: Path) -> None:

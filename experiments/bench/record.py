@@ -12,7 +12,8 @@ from datamodules.errors import InputError
 from datamodules.processes import available_cores
 from experiments.bench.core import Bench, Figure, Measurement, Row
 from experiments.bench.rows import ROWS
-from experiments.records import environment, read_json, replacing, write_json
+from experiments.files import read_json, replacing, write_json
+from experiments.records import environment
 
 RESULTS = "results.json"
 TABLE = "table.md"

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.bench.core import Bench, Figure, Measurement, Repeats, SkippedError, at_least, at_most, row
 from experiments.bench.processes import offline
+from experiments.files import read_json
 
 PUBLISHED = Path(__file__).parents[1] / "published.yaml"
 
@@ -22,8 +23,6 @@ PUBLISHED = Path(__file__).parents[1] / "published.yaml"
 )
 def ravdess_fold_seconds(bench: Bench) -> Measurement:
     """Trains once, through the command line."""
-    from experiments.records import read_json  # with PyTorch
-
     root = bench.corpora("ravdess", "librispeech")
     if bench.quick:
         raise SkippedError("takes minutes: leave quick=true out")
