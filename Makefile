@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 CORPORA := ravdess cremad emodb nemo librispeech-clean-100 librispeech-clean-360 librispeech-other-500 \
 	librispeech-dev-clean librispeech-dev-other librispeech-test-clean librispeech-test-other
 ON_APPLICATION := iemocap msp_improv msp_podcast voxceleb1 voxceleb2
+STUDIES := $(sort $(filter-out systems,$(notdir $(basename $(wildcard experiments/studies/*.yaml)))))
 EXPERIMENTS := $(sort $(filter-out base,$(notdir $(basename $(wildcard experiments/*.yaml)))))
 
 # ARGS goes to the command as it is written: no globbing (-f) and no brace expansion (+B), so that values such as
@@ -16,7 +17,7 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train manifest evaluate data pack bench test lint format clean
+.PHONY: help setup train manifest evaluate study report data pack bench test lint format clean
 
 # Missing variables are told before anything is installed.
 ifneq ($(filter train manifest pack,$(MAKECMDGOALS)),)
@@ -27,6 +28,11 @@ endif
 ifneq ($(filter evaluate,$(MAKECMDGOALS)),)
 ifeq ($(strip $(RUN)),)
 $(error RUN is missing: give RUN=<run folder>, the last line that `make train` printed)
+endif
+endif
+ifneq ($(filter study report,$(MAKECMDGOALS)),)
+ifeq ($(strip $(STUDY)),)
+$(error STUDY is missing: give STUDY=<study>, one of: $(STUDIES))
 endif
 endif
 ifneq ($(filter data,$(MAKECMDGOALS)),)
@@ -48,6 +54,12 @@ manifest: $(READY) ## read and check an experiment's corpora, without training: 
 
 evaluate: $(READY) ## score a run's best checkpoint again: RUN=<run folder> [ARGS=…]
 	@$(BIN)/python -m experiments evaluate "$(RUN)" $(ARGUMENTS)
+
+study: $(READY) ## make the runs of a study that are missing, and its tables: STUDY=<study> [JOBS=<at once>] [ARGS=…]
+	@$(BIN)/python -m experiments.study run "$(STUDY)" $(if $(JOBS),jobs="$(JOBS)") $(ARGUMENTS)
+
+report: $(READY) ## write the report of a study from what has been run: STUDY=<study> [ARGS=…]
+	@$(BIN)/python -m experiments.study report "$(STUDY)" $(ARGUMENTS)
 
 data: $(READY) ## download a corpus from its owners: CORPUS=<corpus> [ARGS="data.root=<folder>"]
 	@$(BIN)/python -m experiments data "$(CORPUS)" $(ARGUMENTS)
@@ -80,5 +92,5 @@ $(READY): pyproject.toml constraints.txt
 		echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not one: give PYTHON=<path of a newer one>' >&2; exit 2; }
 	@echo 'Setting up $(VENV): this takes a few minutes, once.' >&2
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[audformat,demo,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[audformat,baselines,demo,dev]'
 	@touch $@

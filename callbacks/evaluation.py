@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,12 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def at(self, chosen: NDArray[np.bool_]) -> "Predictions":
+        """Those of some utterances, of which (N,) tells."""
+        values: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        kept: dict[str, Any] = {name: None if value is None else value[chosen] for name, value in values.items()}
+        return Predictions(**kept)
 
 
 # Field of Predictions -> key in what validation_step and test_step return.
@@ -205,6 +211,26 @@ class Evaluation(pl.Callback):
                 self._scores[split]["corpora"] = score_by_corpus(self.predictions[split], self.classes, self.scales)
 
 
+def score_predictions(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]:
+    """Score predictions, whatever made them.
+
+    Args:
+        predictions: Of one pass.
+        classes: Names of the emotion classes in the order of their indices.
+
+    Returns:
+        As of ``Evaluation.scores``, without ``corpora``.
+    """
+    confusion = concordances = None
+    if predictions.probabilities is not None:
+        predicted = torch.from_numpy(predictions.probabilities.argmax(axis=1))
+        confusion = confusion_matrix(predicted, torch.from_numpy(predictions.emotion_truth), len(classes))
+    if predictions.dimensions is not None:
+        truth = torch.from_numpy(predictions.dimensions_truth)
+        concordances = concordance(moments(torch.from_numpy(predictions.dimensions), truth))
+    return _scores(classes, confusion, concordances)
+
+
 def score_by_corpus(
     predictions: Predictions, classes: Sequence[str], scales: Mapping[str, Mapping[str, Scale]]
 ) -> dict[str, Any]:
@@ -224,24 +250,17 @@ def score_by_corpus(
     """
     scores: dict[str, Any] = {}
     for index, (corpus, of_corpus) in enumerate(scales.items()):
-        here = predictions.corpus == index
-        if not here.any():
+        here = predictions.at(predictions.corpus == index)
+        if not len(here):
             continue
-        confusion = concordances = None
         own_units: dict[str, Any] = {}
-        if predictions.probabilities is not None:
-            predicted = torch.from_numpy(predictions.probabilities[here].argmax(axis=1))
-            confusion = confusion_matrix(predicted, torch.from_numpy(predictions.emotion_truth[here]), len(classes))
-        if predictions.dimensions is not None:
-            truth, predicted_units = predictions.dimensions_truth[here], predictions.dimensions[here]
-            concordances = concordance(moments(torch.from_numpy(predicted_units), torch.from_numpy(truth)))
+        if here.dimensions is not None:
             for column, name in enumerate(DIMENSIONS):
-                known = np.isfinite(truth[:, column])
+                truth, predicted = here.dimensions_truth[:, column], here.dimensions[:, column]
+                known = np.isfinite(truth)
                 if known.any():
-                    own_units[name] = _in_own_units(
-                        truth[known, column], predicted_units[known, column], of_corpus[name]
-                    )
-        scores[corpus] = {"utterances": int(here.sum()), **_scores(classes, confusion, concordances)}
+                    own_units[name] = _in_own_units(truth[known], predicted[known], of_corpus[name])
+        scores[corpus] = {"utterances": len(here), **score_predictions(here, classes)}
         if own_units:
             scores[corpus]["own_units"] = own_units
     return scores

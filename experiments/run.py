@@ -27,8 +27,9 @@ from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 from experiments.allocation import keep_freed_memory
 from experiments.config import Config, Matmul, Precision, TrainerSettings, save
+from experiments.files import make_folder, read_json, write_json
 from experiments.loggers import log_results, logged
-from experiments.records import CheckpointFiles, environment, make_folder, read_checkpoint, read_json, write_json
+from experiments.records import CheckpointFiles, environment, read_checkpoint
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.heads import Head
 
@@ -104,6 +105,8 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
                 "synthetic": data.synthetic,
                 "best_epoch": checkpoint["epoch"],
                 "parameters": module.parameter_count,
+                "labelled": len(data.pools[0]),
+                "device": _device_name(trainer.strategy.root_device),
                 "train_seconds": train_seconds,
                 "unreadable_files": faults,
                 **{split: evaluation.scores(split) for split in SPLITS},
@@ -304,6 +307,10 @@ def _checkpoints(folder: Path, monitor: str) -> list[Callback]:
         ModelCheckpoint(folder, BEST.stem, monitor=monitor, mode="max", enable_version_counter=False),
         ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
     ]
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _from_all_processes(faults: list[str]) -> list[str]:

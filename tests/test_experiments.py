@@ -84,6 +84,8 @@ def check_records(folder: Path, labelled: list[str]) -> None:
     assert results["synthetic"] == any(name.startswith("demo") for name in labelled)
     assert results["best_epoch"] == 0
     assert results["parameters"] > 1000
+    assert results["labelled"] == report["split"]["train"]["utterances"] > 0
+    assert results["device"] == "cpu"
     assert 0 < results["train_seconds"] < 300
     assert results["unreadable_files"] == []
     for split, side in (("dev", "development"), ("test", "test")):

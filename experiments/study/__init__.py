@@ -1,0 +1,1 @@
+"""Studies: systems over the same folds and seeds, their records, statistics and reports."""

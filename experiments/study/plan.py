@@ -1,0 +1,244 @@
+"""What a study consists of, read from its YAML, and the runs that it asks for, in the order that they are made."""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from datamodules.errors import InputError
+from experiments.config import Config, load
+from experiments.study.record import Point
+
+FOLDER = Path(__file__).parents[1] / "studies"
+SYSTEMS = FOLDER / "systems.yaml"
+"""What the systems of all studies are; a study names those that it compares."""
+
+
+@dataclass
+class SystemPlan:
+    """One of the systems that a study compares.
+
+    Attributes:
+        label: What tables call it; in a study, empty means as in ``systems.yaml``.
+        settings: By dotted key, on top of the experiment's; a study's come after those of ``systems.yaml``.
+        features: openSMILE's feature set for a linear SVM, instead of a model of ours.
+        per_speaker: Normalises those features speaker by speaker, test speakers included: a transductive system,
+            which is shown in a column of its own beside the system of the name that is given here.
+        seeds: Of its runs; none means the study's.
+        folds: Likewise.
+        experiments: Likewise.
+        curves: Curves that it is run along; of the study's ``curves``.
+    """
+
+    label: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    features: str = ""
+    per_speaker: str = ""
+    seeds: list[int] | None = None
+    folds: list[int] | None = None
+    experiments: list[str] | None = None
+    curves: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> list[str]:
+        """What a system on features is given beside settings of the configuration; nothing for models of ours."""
+        if not self.features:
+            return []
+        return [f"features={self.features}", *["per_speaker=true"] * bool(self.per_speaker)]
+
+
+@dataclass
+class CurvePlan:
+    """A quantity that systems are run along.
+
+    Attributes:
+        label: Name of the axis.
+        points: Each some settings by dotted key, the first of which is the quantity on the axis.
+        seeds: Seeds of points, by their number; for all others the system's count.
+    """
+
+    label: str = ""
+    points: list[dict[str, Any]] = field(default_factory=list)
+    seeds: dict[int, list[int]] = field(default_factory=dict)
+
+
+@dataclass
+class Study:
+    """A study.
+
+    Attributes:
+        name: Its name.
+        title: What it is about, for the head of its report.
+        experiments: The experiments that each system is run on.
+        folds: Folds of them.
+        seeds: Seeds, where a system does not name its own.
+        main: The system whose gain is in question.
+        reference: The system that all others are compared with.
+        systems: In the order of tables and runs: what stands first is complete first.
+        curves: By name.
+    """
+
+    name: str = ""
+    title: str = ""
+    experiments: list[str] = field(default_factory=list)
+    folds: list[int] = field(default_factory=lambda: [0])
+    seeds: list[int] = field(default_factory=lambda: [0])
+    main: str = "full"
+    reference: str = "single_task"
+    systems: dict[str, SystemPlan] = field(default_factory=dict)
+    curves: dict[str, CurvePlan] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that a study asks for."""
+
+    study: str
+    experiment: str
+    system: str
+    point: Point
+    fold: int
+    seed: int
+    plan: SystemPlan
+
+    @property
+    def key(self) -> tuple[str, str, str, int, int]:
+        """As of a ``Record``, where an experiment that is given as a file has a name."""
+        return Path(self.experiment).stem, self.system, json.dumps(self.point, sort_keys=True), self.fold, self.seed
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        point = "".join(f"-{key.rpartition('.')[2]}={value}" for key, value in self.point.items())
+        return f"{self.system}{point}-fold{self.fold}-seed{self.seed}".replace("/", "_").replace(" ", "")
+
+    @property
+    def settings(self) -> list[str]:
+        """``key=value``, fold and seed included: what whoever repeats the run has to give."""
+        settings = {**self.plan.settings, **self.point, "split.fold": self.fold, "seed": self.seed}
+        return [f"{key}={_inline(value)}" for key, value in settings.items()]
+
+    @property
+    def of_system(self) -> tuple[str, str, str]:
+        """What its settings depend on, fold and seed apart."""
+        return self.key[:3]
+
+    def config(self, extra: tuple[str, ...] = ()) -> Config:
+        """Its configuration.
+
+        Args:
+            extra: Further ``key=value`` settings, such as where the corpora are.
+
+        Raises:
+            InputError: A setting is wrong.
+        """
+        return load(self.experiment, [*self.settings, *extra])
+
+
+def studies() -> list[str]:
+    """Names of the studies that ship."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if path != SYSTEMS)
+
+
+def read_study(name: str) -> Study:
+    """Reads a study.
+
+    Args:
+        name: Of a study that ships, or the path of a YAML file.
+
+    Raises:
+        InputError: There is no such study, or something in it is wrong.
+    """
+    path = Path(name)
+    if path.suffix not in {".yaml", ".yml"}:
+        if name not in studies():
+            near = difflib.get_close_matches(name, studies(), n=1, cutoff=0.4)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise InputError(f"unknown study {name!r}", f"{hint}There are: {', '.join(studies())}.")
+        path = FOLDER / f"{name}.yaml"
+    shared = _read(SYSTEMS, dict[str, SystemPlan])
+    study: Study = _read(path, Study)
+    study.name = study.name or path.stem
+    for system, plan in study.systems.items():
+        known = shared.get(system)
+        if known is None and not (plan.settings or plan.features or plan.label):
+            raise InputError(
+                f"{path}: systems.{system} is not described",
+                f"Give it settings or features, or one of the names in {SYSTEMS}: {', '.join(shared)}.",
+            )
+        if known is not None:
+            plan.label = plan.label or known.label
+            plan.settings = known.settings | plan.settings
+            plan.features = plan.features or known.features
+            plan.per_speaker = plan.per_speaker or known.per_speaker
+        plan.label = plan.label or system
+        for curve in plan.curves:
+            if curve not in study.curves:
+                raise InputError(
+                    f"{path}: systems.{system}.curves: no curve {curve!r}", f"There are: {_some(study.curves)}."
+                )
+    for role in ("main", "reference"):
+        if getattr(study, role) not in study.systems:
+            raise InputError(
+                f"{path}: {role} is {getattr(study, role)!r}, which is none of the study's systems",
+                f"There are: {_some(study.systems)}.",
+            )
+    if not study.experiments:
+        raise InputError(f"{path} names no experiments", "Give experiments: [<name>, …].")
+    for run in {run.of_system: run for run in runs(study)}.values():
+        run.config()  # what is wrong is told now, and not after hours
+    return study
+
+
+def runs(study: Study) -> Iterator[Run]:
+    """The runs of a study: system by system as they stand there, the fold changing before the seed."""
+    for system, plan in study.systems.items():
+        for curve, number, point in _points(study, plan):
+            seeds = plan.seeds if plan.seeds is not None else study.seeds
+            if curve is not None:
+                seeds = curve.seeds.get(number, seeds)
+            for seed in seeds:
+                for experiment in plan.experiments or study.experiments:
+                    for fold in plan.folds if plan.folds is not None else study.folds:
+                        yield Run(study.name, experiment, system, point, fold, seed, plan)
+
+
+def _points(study: Study, plan: SystemPlan) -> Iterator[tuple[CurvePlan | None, int, Point]]:
+    if not plan.curves:
+        yield None, 0, {}
+    for name in plan.curves:
+        for number, point in enumerate(study.curves[name].points):
+            yield study.curves[name], number, point
+
+
+def _read(path: Path, schema: Any) -> Any:
+    try:
+        found = OmegaConf.load(path)
+        if schema is Study:
+            return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), found))
+        plans = cast(Mapping[str, Any], found)
+        return {
+            name: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SystemPlan), plan))
+            for name, plan in plans.items()
+        }
+    except FileNotFoundError as error:
+        raise InputError(f"the study {path} does not exist", f"Give a file, or one of: {_some(studies())}.") from error
+    except (YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException, AttributeError) as error:
+        first, *_ = str(error).splitlines()
+        key = getattr(error, "full_key", None)
+        raise InputError(f"{path}: {f'{key}: ' if key else ''}{first}", "Repair the file.") from error
+
+
+def _inline(value: Any) -> str:
+    """A value as it is written after ``key=``: JSON is YAML, strings alone need no quotes."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _some(names: Any) -> str:
+    return ", ".join(names) or "none"
