@@ -1,11 +1,13 @@
 """Exponential average of the weights, which development and test see."""
 
-from typing import Any
+from typing import Any, cast
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 
 
 class ExponentialAverage(WeightAveraging):
@@ -37,6 +39,9 @@ class ExponentialAverage(WeightAveraging):
         self._moving = [mean for mean, _ in moving], [value for _, value in moving]
         # Such as those of batch normalisation.
         self._counters = [pair for pair in pairs if not pair[1].is_floating_point()]
+        module = cast(AdversarialAutoencoder, pl_module)
+        if module.settings.consistency.weight > 0:
+            module.learn_from(cast(AdversarialAutoencoder, self._average_model.module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gives the model the average."""

@@ -29,6 +29,11 @@ def input_noise(progress: float, settings: ScheduleSettings) -> float:
     return settings.noise * max(0.0, left)
 
 
+def consistency_strength(progress: float, settings: ScheduleSettings) -> float:
+    """Factor on the agreement with a teacher, who knows little at first: rising linearly to 1."""
+    return min(1.0, progress / settings.consistency) if settings.consistency > 0 else 1.0
+
+
 class AdversarialSchedule(Callback):
     """Sets the module's ``strengths`` before each step, and holds the discriminators still between their turns.
 
@@ -54,6 +59,7 @@ class AdversarialSchedule(Callback):
         strengths = cast(AdversarialAutoencoder, pl_module).strengths
         strengths.prior = prior_strength(progress, self.settings)
         strengths.reversal = reversal_strength(progress, self.settings)
+        strengths.consistency = consistency_strength(progress, self.settings)
         strengths.noise = input_noise(progress, self.settings)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:

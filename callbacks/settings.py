@@ -13,6 +13,7 @@ class ScheduleSettings:
         cadence: The discriminator learns at every n-th step only.
         noise: Deviation, at the start, of the noise on everything that the discriminator sees.
         noise_decay: Time until the noise has vanished.
+        consistency: Time in which the agreement with a teacher grows to full strength.
         reversal: Full strength of reversed gradients; they start at 0 and grow as in Ganin and Lempitsky (ICML 2015).
     """
 
@@ -21,4 +22,5 @@ class ScheduleSettings:
     cadence: int = 1
     noise: float = 0.5
     noise_decay: float = 0.8
+    consistency: float = 0.3
     reversal: float = 1.0

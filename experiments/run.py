@@ -293,6 +293,11 @@ def _check_batches(data: SpeechDataModule, trainer: Trainer) -> None:
 
 
 def _training_callbacks(config: Config, total_steps: int) -> list[Callback]:
+    if config.model.consistency.weight > 0 and not config.trainer.average:
+        raise InputError(
+            f"model.consistency.weight is {config.model.consistency.weight:g}, and trainer.average is 0",
+            "The average of the weights is the teacher: give trainer.average=0.995, or model.consistency.weight=0.",
+        )
     callbacks: list[Callback] = [AdversarialSchedule(config.schedule, total_steps), AdversaryHealth()]
     if config.trainer.average:
         callbacks.append(ExponentialAverage(config.trainer.average))

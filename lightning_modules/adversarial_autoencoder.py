@@ -16,7 +16,7 @@ from lightning_modules.discriminator import PRIORS, Adversary
 from lightning_modules.encoder import Encoder
 from lightning_modules.features import LogMel
 from lightning_modules.heads import TASKS, Head
-from lightning_modules.losses import reconstruction_loss
+from lightning_modules.losses import consistency_loss, divergence_loss, reconstruction_loss
 from lightning_modules.means import EpochMeans
 from lightning_modules.priors import CategoricalPrior, GaussianPrior, MixturePrior, Prior
 from lightning_modules.settings import ModelSettings
@@ -30,11 +30,13 @@ class Strengths:
     Attributes:
         prior: Factor on the encoder's adversarial losses.
         reversal: Factor on reversed gradients.
+        consistency: Factor on the agreement with a teacher.
         noise: Deviation of the noise that the discriminators see.
     """
 
     prior: float = 1.0
     reversal: float = 1.0
+    consistency: float = 1.0
     noise: float = 0.0
 
 
@@ -83,6 +85,8 @@ class AdversarialAutoencoder(LightningModule):
         self.seed = seed
         self.strengths = Strengths()
         self._means = EpochMeans()
+        # In a list, where PyTorch does not see it: its weights are not the model's.
+        self._teacher: list[AdversarialAutoencoder] = []
 
         mels = settings.features.mels
         self.parts = _slices(settings.code)
@@ -90,7 +94,8 @@ class AdversarialAutoencoder(LightningModule):
         classes = len(labels.emotions)
 
         self.features = LogMel(settings.features)
-        self.encoder = Encoder(mels, code, settings.encoder)
+        # The second half holds the logarithms of the variances.
+        self.encoder = Encoder(mels, code * 2 if settings.variational > 0 else code, settings.encoder)
         self.windows = Windows(round(settings.window_s * 1000 / settings.features.hop_ms))
         self.heads = nn.ModuleDict(self._build_heads())
         decoded = code + (classes if settings.categorical > 0 else 0)
@@ -99,6 +104,8 @@ class AdversarialAutoencoder(LightningModule):
         if self.decoder is not None:
             self._in_training["decoder"] = self.decoder
         self.adversaries = nn.ModuleDict(self._build_adversaries(code))
+        if settings.consistency.weight > 0 and "emotion" not in self.heads:
+            raise ValueError("model.consistency needs the head 'emotion', on which teacher and model are to agree")
 
     def _build_heads(self) -> dict[str, Head]:
         heads = {}
@@ -175,8 +182,12 @@ class AdversarialAutoencoder(LightningModule):
         """
         view = self.view(batch)
         code = self.encode(view.seen, view.frames, batch.sizes[LABELLED])
-        latent = {"prior": code}
         terms: dict[str, tuple[float, Tensor]] = {}
+        if self.settings.variational > 0:
+            code, log_variance = code.chunk(2, dim=1)
+            terms["divergence"] = (self.settings.variational, divergence_loss(code, log_variance))
+            code = code + torch.randn_like(code) * (log_variance / 2).exp()
+        latent = {"prior": code}
         for name, head in self._heads():
             # Outputs for utterances that cannot have the label would be for nothing, and there may be many speakers.
             carrying = batch.carrying(head.task.target)
@@ -189,6 +200,12 @@ class AdversarialAutoencoder(LightningModule):
                 for share, targets in view.targets
             )
             terms[name] = (head.settings.weight, torch.as_tensor(loss))
+
+        if self._teacher:
+            terms["consistency"] = (
+                self.settings.consistency.weight * self.strengths.consistency,
+                self._disagreement(view, code, batch.sizes[LABELLED]),
+            )
 
         if self.decoder is not None:
             described = torch.cat([code, *(latent[name] for name in latent if name != "prior")], dim=1)
@@ -241,14 +258,17 @@ class AdversarialAutoencoder(LightningModule):
         seen = clean
         if self.decoder is not None and len(noisy):
             seen = clean.index_copy(0, noisy, features(disturbed, noisy)[0])
-        targets = [(1.0, batch.targets)]
+        labels = batch.targets
+        if "augmentation" in self.settings.tasks:
+            labels = labels | {"augmentation": augmentation.kind(len(batch), noisy, warp)}
+        targets = [(1.0, labels)]
         if settings.mixup > 0:
             partner, share = augmentation.draw_mixup(len(batch), batch.sizes[LABELLED], settings.mixup, speech)
             seen, clean = (torch.lerp(x[partner], x, share) for x in (seen, clean))
             frames = torch.maximum(frames, frames[partner])
             targets = [
-                (share, batch.targets),
-                (1 - share, {name: target[partner] for name, target in batch.targets.items()}),
+                (share, labels),
+                (1 - share, {name: target[partner] for name, target in labels.items()}),
             ]
         return View(augmentation.mask_log_mel(seen, settings), clean, frames, targets)
 
@@ -260,6 +280,30 @@ class AdversarialAutoencoder(LightningModule):
         with _statistics_kept(self.encoder):
             auxiliary = encoder(log_mel[labelled:], frames[labelled:])
         return torch.cat([encoder(log_mel[:labelled], frames[:labelled]), auxiliary])
+
+    def _disagreement(self, view: View, code: Tensor, labelled: int) -> Tensor:
+        """Consistency loss of a batch of codes, a scalar; the teacher hears undisturbed speech."""
+        settings = self.settings.consistency
+        of = slice(0 if settings.labelled else labelled, None)
+        [teacher] = self._teacher
+        with torch.no_grad():
+            heard = teacher._mean(teacher.encoder(view.clean[of], view.frames[of]))
+            taught = teacher._emotion(heard).softmax(1)
+        return consistency_loss(self._emotion(code[of]), taught, settings.temperature, settings.threshold)
+
+    def learn_from(self, teacher: "AdversarialAutoencoder") -> None:
+        """Takes a model as the teacher whom ``consistency`` follows; it is not trained."""
+        self._teacher = [teacher.eval()]
+
+    def _emotion(self, code: Tensor) -> Tensor:
+        """Logits of the emotions of codes (batch, code)."""
+        head = dict(self._heads())["emotion"]
+        logits: Tensor = head(self.read(code, head))
+        return logits
+
+    def _mean(self, encoded: Tensor) -> Tensor:
+        """The code of evaluation: of a variational autoencoder, the mean."""
+        return encoded.chunk(2, dim=1)[0] if self.settings.variational > 0 else encoded
 
     def read(self, code: Tensor, head: Head) -> Tensor:
         """The parts of the code (batch, code) that a head reads."""
@@ -338,7 +382,7 @@ class AdversarialAutoencoder(LightningModule):
         """
         log_mel, frames = self.features(waveform, length)
         windows = self.windows.cut(log_mel, frames)
-        code = self.encoder(windows.log_mel, windows.frames)
+        code = self._mean(self.encoder(windows.log_mel, windows.frames))
         results = {"code": windows.average(code)}
         for _, head in self._heads():
             # Two heads may share a task: the first that is meant to succeed speaks for it.
@@ -357,7 +401,7 @@ class AdversarialAutoencoder(LightningModule):
         if self.decoder is None:
             raise ValueError("the model has no decoder (model.decoder.weight is 0)")
         log_mel, frames = self.features(waveform, length)
-        code = self.encoder(log_mel, frames)
+        code = self._mean(self.encoder(log_mel, frames))
         if "categorical" in self.adversaries:
             head = dict(self._heads())["emotion"]
             code = torch.cat([code, head(self.read(code, head)).softmax(1)], dim=1)

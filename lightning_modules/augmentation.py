@@ -138,6 +138,28 @@ def draw_warp(size: int, settings: AugmentationSettings, like: Tensor) -> tuple[
     return _uniform(size, -widest, widest, like).exp(), _uniform(size, -settings.shift, settings.shift, like)
 
 
+KINDS = 8
+"""How many kinds of augmentation ``kind`` tells apart."""
+
+
+def kind(size: int, noisy: Tensor, warp: tuple[Tensor, Tensor] | None) -> Tensor:
+    """What was done to each utterance, as a class to recognise (after Latif et al., IEEE Trans. Affective Comp., 2022).
+
+    Args:
+        size: Utterances of the batch.
+        noisy: Which of them were given noise, (disturbed,).
+        warp: Rates and band shifts, (size,) each; none where there were none.
+
+    Returns:
+        (size,), int64, from 0 to ``KINDS`` - 1: noise, faster and upwards, each yes or no.
+    """
+    found = torch.zeros(size, dtype=torch.int64, device=noisy.device).index_fill(0, noisy, 1)
+    if warp is not None:
+        rate, shift = warp
+        found = found + 2 * (rate > 1) + 4 * (shift > 0)
+    return found
+
+
 def draw_mixup(size: int, mixed: int, alpha: float, like: Tensor) -> tuple[Tensor, float]:
     """Draws partners for mixup (Zhang et al., ICLR 2018).
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from datamodules.batch import Labels
 from datamodules.vocabulary import DIMENSIONS, GENDERS
+from lightning_modules.augmentation import KINDS
 from lightning_modules.losses import additive_angular_margin, concordance_loss, cross_entropy
 from lightning_modules.settings import HeadSettings
 
@@ -99,6 +100,12 @@ def gender(labels: Labels, settings: HeadSettings) -> Task:
 def corpus(labels: Labels, settings: HeadSettings) -> Task:
     """The corpus an utterance comes from; with ``adversarial``, domain-adversarial training."""
     return Task(target="corpus", outputs=len(labels.corpora), loss=cross_entropy)
+
+
+@task("augmentation")
+def augmentation(labels: Labels, settings: HeadSettings) -> Task:
+    """What was done to the utterance, of which all speech has a label."""
+    return Task(target="augmentation", outputs=KINDS, loss=cross_entropy)
 
 
 def _weighted_cross_entropy(outputs: Tensor, target: Tensor, weight: Tensor | None, label_smoothing: float) -> Tensor:

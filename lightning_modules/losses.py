@@ -101,6 +101,40 @@ def reconstruction_loss(reconstruction: Tensor, target: Tensor, frames: Tensor) 
     return (error.mean(1).sum(1) / frames).mean()
 
 
+def divergence_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Divergence of Gaussian codes from the standard normal (Kingma and Welling, ICLR 2014).
+
+    ``(mean^2 + variance - log variance - 1) / 2``, averaged over utterances and coordinates.
+
+    Args:
+        mean: (batch, code).
+        log_variance: (batch, code).
+
+    Returns:
+        A scalar, at least 0.
+    """
+    return (mean.square() + log_variance.exp() - log_variance - 1).mean() / 2
+
+
+def consistency_loss(logits: Tensor, taught: Tensor, temperature: float, threshold: float) -> Tensor:
+    """Mean cross-entropy with a teacher's probabilities, over the utterances that it is sure of.
+
+    Args:
+        logits: (batch, classes).
+        taught: Probabilities, (batch, classes).
+        temperature: What their logarithms are divided by, before they are normalised again.
+        threshold: An utterance counts where the largest of ``taught`` is no less.
+
+    Returns:
+        A scalar, at least 0.
+    """
+    sure = taught.amax(1) >= threshold
+    if temperature != 1:
+        taught = (taught.clamp(min=1e-8).log() / temperature).softmax(1)
+    loss = -(taught * logits.float().log_softmax(1)).sum(1)
+    return (loss * sure).sum() / _positive(sure.sum())
+
+
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Loss of the discriminator (Goodfellow et al., NeurIPS 2014): 2 ln 2 = 1.39 where it cannot tell.
 

@@ -114,6 +114,26 @@ class AdversarySettings:
 
 
 @dataclass
+class ConsistencySettings:
+    """Agreement with a teacher on the emotion of all speech, labelled or not.
+
+    The teacher is the average of the model's own weights (mean teacher, Tarvainen and Valpola, NeurIPS 2017), and hears
+    the utterance without the noise and the masks that the model hears it with (FixMatch, Sohn et al., NeurIPS 2020).
+
+    Attributes:
+        weight: Weight of the cross-entropy with the teacher's probabilities; 0 goes without a teacher.
+        temperature: What the logarithms of the teacher's probabilities are divided by: below 1 it becomes surer.
+        threshold: An utterance counts only where the teacher is at least so sure of one class.
+        labelled: Whether labelled utterances take part.
+    """
+
+    weight: float = 0.0
+    temperature: float = 1.0
+    threshold: float = 0.0
+    labelled: bool = True
+
+
+@dataclass
 class HeadSettings:
     """A head and its loss.
 
@@ -170,8 +190,11 @@ class ModelSettings:
         code: Parts of the code and their sizes; heads may read some parts only, decoder and discriminator see all.
         decoder: Code to log-mel.
         adversary: Discriminator of codes.
+        variational: Weight of a variational autoencoder's divergence, whose code is drawn in training and its mean in
+            evaluation; 0 is a code without a distribution of its own.
         categorical: Weight of a second discriminator, on a categorical code beside z: the emotion head's probabilities,
             which the decoder then sees too; 0 leaves it out.
+        consistency: Agreement with a teacher.
         separate_statistics: Auxiliary utterances go through the encoder by themselves and leave no trace in the running
             statistics of batch normalisation, which evaluation on emotional speech uses.
         heads: Tasks on the code, by name.
@@ -185,7 +208,9 @@ class ModelSettings:
     code: dict[str, int] = field(default_factory=lambda: {"shared": 128})
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
     adversary: AdversarySettings = field(default_factory=AdversarySettings)
+    variational: float = 0.0
     categorical: float = 0.0
+    consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
     separate_statistics: bool = True
     heads: dict[str, HeadSettings] = field(default_factory=dict)
     window_s: float = 6.0

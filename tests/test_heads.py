@@ -11,7 +11,7 @@ from lightning_modules.losses import additive_angular_margin, concordance_loss, 
 from lightning_modules.settings import HeadSettings
 from tests.small import LABELS, model
 
-OUTPUTS = {"emotion": 4, "dimensions": 3, "speaker": 5, "gender": 2, "corpus": 2}
+OUTPUTS = {"augmentation": 8, "emotion": 4, "dimensions": 3, "speaker": 5, "gender": 2, "corpus": 2}
 
 
 def make(name: str, **changes: object) -> Head:

@@ -218,3 +218,34 @@ def test_adversarial_losses_are_binary_cross_entropies() -> None:
 def test_who_cannot_tell_has_twice_the_logarithm_of_two() -> None:
     nothing = torch.zeros(4, 1)
     assert losses.discriminator_loss(nothing, nothing).item() == pytest.approx(2 * np.log(2))
+
+
+def test_divergence_is_that_of_two_gaussians() -> None:
+    mean, log_variance = normal(2, 5, 7)
+    codes = torch.distributions.Normal(mean, (log_variance / 2).exp())
+    expected = torch.distributions.kl_divergence(codes, torch.distributions.Normal(0.0, 1.0)).mean()
+    torch.testing.assert_close(losses.divergence_loss(mean, log_variance), expected)
+    assert losses.divergence_loss(torch.zeros(2, 3), torch.zeros(2, 3)) == 0
+
+
+def test_consistency_is_the_cross_entropy_with_a_teacher_who_is_sure() -> None:
+    logits, other = normal(2, 6, 4)
+    taught = other.softmax(1)
+    expected = F.cross_entropy(logits, taught)
+    torch.testing.assert_close(losses.consistency_loss(logits, taught, temperature=1, threshold=0), expected)
+    # The temperature is that of a softmax.
+    sharper = F.cross_entropy(logits, (other / 0.5).softmax(1))
+    torch.testing.assert_close(losses.consistency_loss(logits, taught, temperature=0.5, threshold=0), sharper)
+    sure = taught.amax(1) >= 0.5
+    assert 0 < sure.sum() < len(sure)
+    expected = F.cross_entropy(logits[sure], taught[sure])
+    torch.testing.assert_close(losses.consistency_loss(logits, taught, temperature=1, threshold=0.5), expected)
+
+
+def test_a_teacher_who_is_sure_of_nothing_teaches_nothing() -> None:
+    logits = normal(3, 4).requires_grad_()
+    loss = losses.consistency_loss(logits, torch.full((3, 4), 0.25), temperature=1, threshold=0.9)
+    torch.autograd.backward(loss)
+    assert loss == 0
+    assert logits.grad is not None
+    assert torch.equal(logits.grad, torch.zeros(3, 4))

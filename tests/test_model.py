@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.batch import LABELLED, Batch
+from lightning_modules import augmentation
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.encoder import Block
 from lightning_modules.features import frame_mask
@@ -16,6 +17,7 @@ from lightning_modules.heads import Head
 from lightning_modules.settings import (
     AdversarySettings,
     AugmentationSettings,
+    ConsistencySettings,
     DecoderSettings,
     EncoderSettings,
     FeatureSettings,
@@ -44,6 +46,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "full, all augmentation": {"augmentation": AugmentationSettings(speed=0.1, mixup=0.4)},
     "full, no augmentation": {"augmentation": NO_AUGMENTATION},
     "full, training statistics": {"features": FeatureSettings(mels=24, normalise="training")},
+    "variational autoencoder": {"variational": 0.1, "adversary": NO_ADVERSARY},
+    "full, augmentation recognised": {"heads": {"emotion": HeadSettings(), "augmentation": HeadSettings()}},
     "full, code in parts": {
         "code": {"emotion": 6, "speaker": 4, "rest": 2},
         "heads": {
@@ -117,6 +121,67 @@ def test_a_single_task_learns_a_handful_of_utterances(tmp_path: Path) -> None:
     with torch.no_grad():
         predicted = module.eval()(few.waveform, few.length)["emotion"].argmax(1)
     assert torch.equal(predicted, few.targets["emotion"])
+
+
+def test_a_variational_code_is_drawn_in_training_and_its_mean_in_evaluation() -> None:
+    module, given = model(variational=0.1), batch()
+    with torch.no_grad():
+        drawn = [module.training_step(given, 0)["code"] for _ in range(2)]
+        told = [module.eval()(given.waveform, given.length)["code"] for _ in range(2)]
+    assert not torch.equal(*drawn)
+    assert torch.equal(*told)
+    assert told[0].shape == (len(given), 12)
+
+
+def test_augmentations_to_recognise_are_those_that_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = {"emotion": HeadSettings(), "augmentation": HeadSettings()}
+    module, given = model(augmentation=replace(NO_AUGMENTATION, noise=0.5, rate=0.2, shift=2), heads=heads), batch()
+    warps: list[tuple[Tensor, Tensor]] = []
+    warp = augmentation.warp
+
+    def watch(log_mel: Tensor, frames: Tensor, rate: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        warps.append((rate, shift))
+        return warp(log_mel, frames, rate, shift)
+
+    monkeypatch.setattr(augmentation, "warp", watch)
+    view = module.view(given)
+    [(_, targets)] = view.targets
+    rate, shift = warps[0]
+    noisy = (view.seen != view.clean).flatten(1).any(1)
+    assert torch.equal(targets["augmentation"], noisy + 2 * (rate > 1) + 4 * (shift > 0))
+    assert 0 < noisy.sum() < len(given)
+
+
+# Teachers
+
+
+def test_the_teacher_is_followed_on_all_speech_and_is_no_part_of_the_model() -> None:
+    module = model(consistency=ConsistencySettings(weight=0.5), augmentation=NO_AUGMENTATION, **SINGLE).eval()
+    teacher, given, weights = model(seed=1, **SINGLE), batch(), set(module.state_dict())
+    module.learn_from(teacher)
+    module.strengths.consistency = 0.5
+    logged: dict[str, Tensor] = {}
+    module.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign]
+    torch.autograd.backward(module.training_step(given, 0)["loss"])
+    module.on_train_epoch_end()
+    with torch.no_grad():
+        taught, own = (one(given.waveform, given.length)["emotion"] for one in (teacher, module))
+    torch.testing.assert_close(logged["train/consistency"], -(taught * own.log()).sum(1).mean(), rtol=1e-4, atol=1e-4)
+    expected = logged["train/emotion"] + 0.5 * 0.5 * logged["train/consistency"]
+    torch.testing.assert_close(logged["train/loss"], expected)
+    assert set(module.state_dict()) == weights
+    assert not teacher.training
+    assert all(weight.grad is None for weight in teacher.parameters())
+
+
+def test_a_teacher_of_labelled_speech_is_not_heard_where_labels_teach() -> None:
+    module = model(consistency=ConsistencySettings(weight=1, labelled=False), augmentation=NO_AUGMENTATION)
+    teacher = model(seed=1)
+    heard: list[int] = []
+    teacher.encoder.register_forward_pre_hook(lambda _, inputs: heard.append(len(inputs[0])))
+    module.learn_from(teacher)
+    module.training_step(batch(labelled=6, speaker=3, unlabelled=2), 0)
+    assert heard == [5]
 
 
 # Repeatability
@@ -441,11 +506,12 @@ def test_no_decoder_no_reconstruction() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"heads": {"mood": HeadSettings()}}, r"model\.heads\.mood: unknown task 'mood', choose from corpus, dim"),
+        ({"heads": {"mood": HeadSettings()}}, r"model\.heads\.mood: unknown task 'mood', choose from augmentation, c"),
         ({"heads": {"gender": HeadSettings(reads=["voice"])}}, r"model\.heads\.gender\.reads: .*'voice'.*shared"),
         ({"adversary": AdversarySettings(prior="cauchy")}, r"model\.adversary\.prior: unknown 'cauchy'"),
         ({"adversary": MIXTURE, "code": {"shared": 3}}, "4 classes needs a code"),
         ({"categorical": 0.1, "heads": {}}, r"model\.categorical needs the head 'emotion'"),
+        ({"consistency": ConsistencySettings(weight=1), "heads": {}}, r"model\.consistency needs the head 'emotion'"),
         ({"features": FeatureSettings(normalise="none")}, "features.normalise is 'none'"),
         ({"window_s": 0.01}, "window_s: windows of"),
     ],

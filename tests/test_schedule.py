@@ -10,10 +10,10 @@ from torch import Tensor
 
 from callbacks.averaging import ExponentialAverage
 from callbacks.health import AdversaryHealth
-from callbacks.schedule import AdversarialSchedule, input_noise, prior_strength, reversal_strength
+from callbacks.schedule import AdversarialSchedule, consistency_strength, input_noise, prior_strength, reversal_strength
 from callbacks.settings import ScheduleSettings
 from datamodules.errors import InputError
-from lightning_modules.settings import AdversarySettings, DecoderSettings, OptimiserSettings
+from lightning_modules.settings import AdversarySettings, ConsistencySettings, DecoderSettings, OptimiserSettings
 from tests.small import batch, fit, model
 
 # The functions
@@ -33,6 +33,12 @@ def test_the_prior_can_start_at_once() -> None:
 def test_reversal_grows_as_ganin_and_lempitsky_have_it(progress: float) -> None:
     expected = 0.6 * math.tanh(5 * progress)  # the same function
     assert reversal_strength(progress, ScheduleSettings(reversal=0.6)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("progress", "strength"), [(0, 0), (0.1, 0.25), (0.4, 1), (1, 1)])
+def test_a_teacher_is_followed_the_more_the_more_it_knows(progress: float, strength: float) -> None:
+    assert consistency_strength(progress, ScheduleSettings(consistency=0.4)) == pytest.approx(strength)
+    assert consistency_strength(progress, ScheduleSettings(consistency=0)) == 1
 
 
 @pytest.mark.parametrize(("progress", "noise"), [(0, 0.4), (0.25, 0.2), (0.5, 0), (0.9, 0)])
@@ -185,6 +191,23 @@ def test_the_average_forgets_exponentially_and_starts_quickly(decay: float, tmp_
     for name, value in final.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6, msg=name)
     assert int(final["encoder.blocks.0.layers.0.norm.num_batches_tracked"]) == 6
+
+
+def test_the_average_is_the_teacher_where_there_is_to_be_one(tmp_path: Path) -> None:
+    average = ExponentialAverage(0.9)
+    taught = model(consistency=ConsistencySettings(weight=1))
+    heard: list[bool] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+            assert average._average_model is not None
+            heard.append(taught._teacher == [average._average_model.module])
+
+    fit(taught, [batch()] * 2, tmp_path, callbacks=[average, Watch()])
+    assert heard == [True, True]
+    alone = model()
+    fit(alone, [batch()], tmp_path, callbacks=[ExponentialAverage(0.9)])
+    assert not alone._teacher
 
 
 def test_accumulated_gradients_are_one_step_of_the_average(tmp_path: Path) -> None:
