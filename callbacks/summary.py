@@ -22,8 +22,10 @@ def print_summary(results: Mapping[str, Any], report: Mapping[str, Any] | None, 
     console = console or Console()
     if report is not None:
         console.print(_data(report))
+    # Not all that is compared with trainings goes by epochs.
+    best = "" if results["best_epoch"] is None else f"best epoch {results['best_epoch']}, "
     console.print(
-        f"{results['experiment']}, fold {results['fold']}, seed {results['seed']}: best epoch {results['best_epoch']}, "
+        f"{results['experiment']}, fold {results['fold']}, seed {results['seed']}: {best}"
         f"{results['parameters']:,} parameters, {results['train_seconds']:.0f} s of training",
         highlight=False,
         soft_wrap=True,

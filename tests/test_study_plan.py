@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from datamodules.errors import InputError
+from experiments.config import load
 from experiments.study.plan import CurvePlan, Run, Study, SystemPlan, read_study, runs
+from experiments.study.record import settings_hash
 
 STUDY = """
 experiments: [ravdess_cat]
@@ -111,3 +113,8 @@ def test_a_study_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_the_file_of_systems_is_no_study() -> None:
     with pytest.raises(InputError, match="unknown study 'systems'"):
         read_study("systems")
+
+
+def test_the_single_task_experiment_is_the_system_of_that_name() -> None:
+    system = next(run for run in runs(read_study("ravdess")) if run.system == "single_task")
+    assert settings_hash(system.config()) == settings_hash(load("ravdess_single_task"))

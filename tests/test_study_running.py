@@ -208,13 +208,13 @@ def test_a_run_that_fails_does_not_stop_the_others(fake: Fake) -> None:
 
 def test_bad_input_stops_the_experiment_and_is_told_once(fake: Fake) -> None:
     study = make_study()
-    study.experiments.append("ravdess_aae")
+    study.experiments.append("ravdess_single_task")
     for name in FULL:
         fake.script[name] = "import time; time.sleep(.3); print('error: no corpora'); raise SystemExit(2)"
     assert fake.runner(fake.tasks(study), jobs=2).run() == 1
     assert fake.made[:2] == FULL
     assert not set(fake.made) & set(SINGLE_TASK)
-    assert {record.experiment for record in fake.records()} == {"ravdess_aae"}
+    assert {record.experiment for record in fake.records()} == {"ravdess_single_task"}
     assert len(fake.records()) == 4
     lines = fake.printed().splitlines()
     assert lines.count("  error: no corpora") == lines.count(f"No more runs of {EXPERIMENT} are started.") == 1
