@@ -366,7 +366,14 @@ class SpeechDataModule(LightningDataModule):
                 found[name] = self._unlabelled(name, without, np.intersect1d(lost, labelled[name]))
             else:
                 found[name] = auxiliary_share(name, every, self.settings.auxiliary_share, self.seed)
-        return found
+        self.auxiliary = [one for one in self.auxiliary if len(found[one.corpus]) or not one.if_any]
+        for name in [one.corpus for one in self.auxiliary if one.corpus in labelled and not len(found[one.corpus])]:
+            raise InputError(
+                f"data.auxiliary: {name} is labelled, and its training speakers have no utterance without a label",
+                "Take it out of data.auxiliary, or give its entry if_any: true; below a data.labelled_share of 1, what "
+                "loses its label is of use there.",
+            )
+        return {one.corpus: found[one.corpus] for one in self.auxiliary}
 
     def _of_adaptation_speakers(self, rows: Integers) -> Integers:
         """Those rows of a corpus tested on that are of speakers set apart, whatever label they would carry."""
@@ -389,11 +396,6 @@ class SpeechDataModule(LightningDataModule):
             sides, words = self.collection.strings("split", rows)
             keep &= np.array([*(word == "train" for word in words), False])[sides]
         kept: Integers = np.union1d(rows[keep], lost)
-        if not len(kept):
-            raise InputError(
-                f"data.auxiliary: {corpus} is labelled, and its training speakers have no utterance without a label",
-                "Take it out of data.auxiliary, or lower data.labelled_share: what loses its label is of use there.",
-            )
         return kept
 
     def _columns(self, corpus: str, rows: Integers) -> CorpusColumns:

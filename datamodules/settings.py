@@ -37,12 +37,15 @@ class AuxiliarySettings:
         quota: Utterances in each global batch.
         hash_content: Decodes every file once when the manifest is built, to check it and to find recordings that also
             stand in the development or test set; dear for millions of files.
+        if_any: Goes without the corpus where it has nothing to bring, instead of stopping: a labelled one may have no
+            utterance without a label, as at the end of a curve over ``labelled_share``.
     """
 
     corpus: str = ""
     role: str = "unlabelled"
     quota: int = 8
     hash_content: bool = True
+    if_any: bool = False
 
 
 @dataclass

@@ -118,8 +118,17 @@ def test_what_loses_its_label_is_speech_of_training_speakers(corpora: Path) -> N
 
 
 def test_a_corpus_that_keeps_all_labels_has_no_other_speech(corpora: Path) -> None:
-    with pytest.raises(InputError, match=r"no utterance without a label(?s:.*)lower data\.labelled_share"):
+    with pytest.raises(InputError, match=r"no utterance without a label(?s:.*)if_any: true"):
         make(corpora, auxiliary=[UNLABELLED])
+
+
+def test_where_there_may_be_no_other_speech_there_is_none(corpora: Path) -> None:
+    own = [replace(UNLABELLED, if_any=True), READ]
+    whole = make(corpora, auxiliary=own)
+    assert [one["corpus"] for one in whole.report["auxiliary"]] == [READ.corpus]
+    assert next(iter(whole.train_dataloader())).sizes == (4, READ.quota, 0)
+    data = make(corpora, auxiliary=own, labelled_share=0.25)
+    assert [one["utterances"] for one in data.report["auxiliary"]] == [40, 18]
 
 
 def test_the_printed_report_tells_a_share(corpora: Path) -> None:
