@@ -1,14 +1,14 @@
 """What is kept of a run of a study."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from datamodules.errors import InputError
-from experiments.config import load
+from experiments.config import TrainerSettings, load
 from experiments.files import write_json
 from experiments.study.record import read_records, record_of, settings_hash, write_records
 from tests.study_runs import write_predictions, write_run
@@ -86,6 +86,7 @@ def test_a_run_without_results_has_no_record(tmp_path: Path) -> None:
         "trainer.accelerator=cpu",
         "wandb.tags=[mine]",
         "output=elsewhere",
+        "data.corpora.ravdess.root=/elsewhere",
     ],
 )
 def test_where_a_run_is_made_is_not_what_it_is(setting: str) -> None:
@@ -93,11 +94,31 @@ def test_where_a_run_is_made_is_not_what_it_is(setting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["trainer.epochs=3", "model.decoder.weight=0", "data.auxiliary=[]", "split.protocol=speaker_groups"]
+    "setting",
+    [
+        "trainer.epochs=3",
+        "model.decoder.weight=0",
+        "data.auxiliary=[]",
+        "data.corpora.ravdess.exclude_speakers=[01]",
+        "model.heads.corpus={}",  # all as it is by default, but there
+        "split.protocol=speaker_groups",
+    ],
 )
 def test_another_setting_is_another_run(setting: str) -> None:
     hashes = {settings_hash(load(EXPERIMENT, settings)) for settings in ([], [setting])}
     assert (len(hashes) == 1) == (setting.partition("=")[2] == load(EXPERIMENT).split.protocol)
+
+
+def test_a_new_setting_leaves_what_was_run_as_it_is() -> None:
+    @dataclass
+    class Newer(TrainerSettings):
+        novelty: float = 0.0
+
+    config = load(EXPERIMENT)
+    known = settings_hash(config)
+    newer = Newer(**vars(config.trainer))
+    assert settings_hash(replace(config, trainer=newer)) == known
+    assert settings_hash(replace(config, trainer=replace(newer, novelty=0.1))) != known
 
 
 def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:

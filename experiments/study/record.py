@@ -3,8 +3,8 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,16 @@ import numpy as np
 
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
-from experiments.config import Config, to_dict
+from experiments.config import Config
 from experiments.files import read_json, replacing
-from experiments.limits import leaves
 
 RECORDS = "records.jsonl"
+
+VERSION = 1
+"""Raised when a setting's default changes, or what a setting does: results of before are then outdated."""
+
+_THERE = "there"
+"""What is told of an entry that may be all as it is by default."""
 
 Point = dict[str, Any]
 """What a curve sets: settings and their values, such as ``{"data.labelled_share": 0.1}``; empty beside curves."""
@@ -35,6 +40,7 @@ _WITHOUT_EFFECT = (
     "data.workers",
     "data.decoded_gb",
     "data.rebuild",
+    "data.corpora",
     "data.corpora.*.root",
     "data.corpora.*.packed",
     "trainer.accelerator",
@@ -107,12 +113,29 @@ def settings_hash(config: Config, features: Sequence[str] = ()) -> str:
     """
     telling = {
         key: value
-        for key, value in leaves(to_dict(config))
-        # A corpus that is its own reader may stand there for its folder alone.
-        if value != "" and not any(fnmatchcase(key, pattern) for pattern in _WITHOUT_EFFECT)
+        for key, value in _chosen(config)
+        if not any(fnmatchcase(key, pattern) for pattern in _WITHOUT_EFFECT)
+        # A corpus may stand there for its folder alone.
+        and not (value is _THERE and key.startswith("data.corpora."))
     }
-    told = json.dumps([telling, *features], sort_keys=True)
+    told = json.dumps([VERSION, telling, *features], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _chosen(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings that are not what they are by default, each with its dotted key: a new setting changes no hash."""
+    if is_dataclass(settings) and not isinstance(settings, type):
+        default = type(settings)()
+        for name in (one.name for one in fields(settings)):
+            if getattr(settings, name) != getattr(default, name):
+                yield from _chosen(getattr(settings, name), f"{key}.{name}" if key else name)
+    elif isinstance(settings, dict | list):
+        yield key, len(settings)
+        for place, entry in settings.items() if isinstance(settings, dict) else enumerate(settings):
+            yield f"{key}.{place}", _THERE
+            yield from _chosen(entry, f"{key}.{place}")
+    else:
+        yield key, settings
 
 
 def record_of(
