@@ -18,7 +18,6 @@ from typing import IO
 
 from datamodules.errors import InputError, explained
 from datamodules.freshness import lock
-from datamodules.processes import available_cores
 from experiments.config import Config, load_run
 from experiments.files import read_json
 from experiments.study.plan import Run, Study, runs
@@ -234,8 +233,9 @@ class Runner:
         self.output = output
         self.jobs = jobs
         self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
-        threads = f"trainer.threads={max(1, available_cores() // jobs)}"
-        self.extra = [threads, *extra]  # the user's own, where there is one, wins
+        # On one thread sums are always added in the same order: figures do not depend on a machine's cores, nor on how
+        # many runs share them. The user's own number, where there is one, wins.
+        self.extra = ["trainer.threads=1", *extra]
         self.view = view
         for place, setting in ((folder, "records"), (output, "output")):
             with explained(str(place), place, setting):
