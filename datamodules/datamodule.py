@@ -286,9 +286,12 @@ class SpeechDataModule(LightningDataModule):
         kept = labelled_share(self.collection, split.train, classes, settings.labelled_share, self.seed)
         self.split: Split = split.keeping(kept)
         auxiliary = self._auxiliary_rows(rows, usable, np.setdiff1d(split.train, kept))
+        adaptation = [self._of_adaptation_speakers(np.asarray(rows[name])) for name in self.split_settings.test_corpora]
+        self.adaptation_pool = Pool(np.concatenate([*adaptation, np.empty(0, np.int64)]), UNLABELLED)
+        heard = {**auxiliary, **dict(zip(self.split_settings.test_corpora, adaptation, strict=True))}
         guard(
             {
-                "train": [*self._side(self.split.train), *(self.collection.subset(*one) for one in auxiliary.items())],
+                "train": [*self._side(self.split.train), *(self.collection.subset(*one) for one in heard.items())],
                 "development": self._side(self.split.development),
                 "test": self._side(self.split.test),
             }
@@ -500,12 +503,14 @@ class SpeechDataModule(LightningDataModule):
 
     def training_utterances(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Waveforms (batch, samples) and lengths (batch,) of the labelled training set, once: for statistics."""
-        for batch in self._whole(self.pools[0]):
-            there = batch.row >= 0
-            yield batch.waveform[there], batch.length[there]
+        return _speech(self._whole(self.pools[0]))
 
-    def _whole(self, pool: Pool) -> DataLoader[Any]:
-        rank, world_size, _ = self._place()
+    def adaptation_utterances(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same of the speakers of tested corpora who are set apart, all of them in each process."""
+        return _speech(self._whole(self.adaptation_pool, (0, 1)))
+
+    def _whole(self, pool: Pool, place: tuple[int, int] | None = None) -> DataLoader[Any]:
+        rank, world_size = place or self._place()[:2]
         rows = pool.rows(np.arange(len(pool)))
         ends, starts = (self.collection.numbers(f"speech_{edge}", rows) for edge in ("end", "start"))
         sampler = WholeSetSampler(ends - starts, self.settings.evaluation_batch, rank, world_size)
@@ -557,3 +562,9 @@ class SpeechDataModule(LightningDataModule):
                 "Repair or remove the files, or raise data.max_bad_fraction.",
             )
         return batch
+
+
+def _speech(batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+    for batch in batches:
+        there = batch.row >= 0
+        yield batch.waveform[there], batch.length[there]

@@ -70,6 +70,7 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
     if config.trainer.compile:
         module.compile_for_training()
     _check_monitor(config.trainer.monitor, module, data)
+    _check_adaptation(config)
 
     name = config.run or f"{datetime.now():%Y%m%d-%H%M%S}-fold{config.split.fold}-seed{config.seed}"
     folder = Path(config.output, config.experiment, name)
@@ -166,6 +167,8 @@ def score(
     # Not the trainer that trained: its last average of the weights would take the place of the checkpoint's.
     trainer = make_trainer(config, [evaluation])
     trainer.validate(module, datamodule=data, verbose=False)
+    if config.model.adaptation.wanted:
+        module.adapt(data.adaptation_utterances)
     trainer.test(module, datamodule=data, verbose=False)
     return evaluation
 
@@ -283,6 +286,14 @@ def _check_monitor(monitor: str, module: AdversarialAutoencoder, data: SpeechDat
         raise InputError(
             f"trainer.monitor is {monitor!r}, which is no score of this experiment's heads on its development data",
             f"Choose from: {', '.join(there)}." if there else "Give it a head emotion or dimensions, and data for it.",
+        )
+
+
+def _check_adaptation(config: Config) -> None:
+    if config.model.adaptation.wanted and not config.split.adaptation_speakers:
+        raise InputError(
+            "model.adaptation needs speech of the tested corpora by speakers who are not tested, and there are none",
+            "Give split.adaptation_speakers=<number>, which needs split.protocol=cross_corpus.",
         )
 
 

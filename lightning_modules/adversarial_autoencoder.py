@@ -1,6 +1,6 @@
 """The LightningModule: encoder, decoder, adversary and heads, put together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +77,8 @@ class AdversarialAutoencoder(LightningModule):
         ValueError: A setting does not fit the others; the message names it.
     """
 
+    emotion_ratio: Tensor
+
     def __init__(self, settings: ModelSettings, labels: Labels, total_steps: int, seed: int) -> None:
         super().__init__()
         self.settings = settings
@@ -104,6 +106,15 @@ class AdversarialAutoencoder(LightningModule):
         if self.decoder is not None:
             self._in_training["decoder"] = self.decoder
         self.adversaries = nn.ModuleDict(self._build_adversaries(code))
+        # What ``adapt`` multiplies the emotions' probabilities by: no part of a checkpoint, and undone by another one.
+        self.register_buffer("emotion_ratio", torch.ones(classes), persistent=False)
+        self.register_load_state_dict_post_hook(_forget_priors)  # type: ignore[no-untyped-call]
+        if settings.adaptation.statistics and settings.encoder.normalisation != "batch":
+            raise ValueError(
+                "model.adaptation.statistics needs model.encoder.normalisation=batch, which has statistics"
+            )
+        if settings.adaptation.priors and "emotion" not in self.heads:
+            raise ValueError("model.adaptation.priors needs the head 'emotion', whose probabilities it scales")
         if settings.consistency.weight > 0 and "emotion" not in self.heads:
             raise ValueError("model.consistency needs the head 'emotion', on which teacher and model are to agree")
 
@@ -389,7 +400,28 @@ class AdversarialAutoencoder(LightningModule):
             task = head.task
             if task.predict and not head.settings.adversarial and task.prediction not in results:
                 results[task.prediction] = windows.average(task.predict(head(self.read(code, head))))
+        if self.settings.adaptation.priors:
+            results["emotion"] = nn.functional.normalize(results["emotion"] * self.emotion_ratio, p=1, dim=1)
         return results
+
+    @torch.no_grad()
+    def adapt(self, utterances: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Fits what ``AdaptationSettings`` names to speech of unknown emotion, until other weights are loaded.
+
+        Args:
+            utterances: Goes through the speech: batches of waveform (batch, samples) and length (batch,).
+        """
+        self.eval()
+        self.emotion_ratio.fill_(1)
+        if self.settings.adaptation.statistics:
+            with _statistics_anew(self.encoder):
+                for waveform, length in utterances():
+                    self(waveform.to(self.device), length.to(self.device))
+        if self.settings.adaptation.priors:
+            heard = [self(waveform.to(self.device), length.to(self.device)) for waveform, length in utterances()]
+            counts = torch.tensor(self.labels.emotion_counts, device=self.device)
+            mean = torch.cat([one["emotion"] for one in heard]).mean(0)
+            self.emotion_ratio.copy_(counts / counts.sum() / mean)
 
     @torch.no_grad()
     def reconstruct(self, waveform: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -411,6 +443,10 @@ class AdversarialAutoencoder(LightningModule):
         return [(name, head) for name, head in self.heads.items() if isinstance(head, Head)]
 
 
+def _forget_priors(module: nn.Module, _: object) -> None:
+    module.get_buffer("emotion_ratio").fill_(1)
+
+
 def _slices(sizes: dict[str, int]) -> dict[str, slice]:
     ends = torch.tensor(list(sizes.values())).cumsum(0).tolist()
     return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
@@ -427,3 +463,20 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+@contextmanager
+def _statistics_anew(module: nn.Module) -> Iterator[None]:
+    """Takes the running statistics of batch normalisation as the mean over the batches that go through."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()

@@ -134,6 +134,27 @@ class ConsistencySettings:
 
 
 @dataclass
+class AdaptationSettings:
+    """What is fitted, before a test, to unlabelled speech of the tested corpora, by speakers who are not tested.
+
+    Attributes:
+        statistics: The running statistics of batch normalisation (Li et al., "Revisiting Batch Normalization for
+            Practical Domain Adaptation", ICLR Workshop 2017).
+        priors: The emotions' shares: probabilities are scaled so that, in the mean over this speech, the classes are as
+            frequent as in training (the correction of Saerens et al., Neural Computation 14(1), 2002, for known
+            shares). It assumes that they are; of acted corpora, whose classes are balanced, it is nearly true.
+    """
+
+    statistics: bool = False
+    priors: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to fit."""
+        return self.statistics or self.priors
+
+
+@dataclass
 class HeadSettings:
     """A head and its loss.
 
@@ -195,6 +216,7 @@ class ModelSettings:
         categorical: Weight of a second discriminator, on a categorical code beside z: the emotion head's probabilities,
             which the decoder then sees too; 0 leaves it out.
         consistency: Agreement with a teacher.
+        adaptation: What is fitted to unlabelled speech of the tested corpora.
         separate_statistics: Auxiliary utterances go through the encoder by themselves and leave no trace in the running
             statistics of batch normalisation, which evaluation on emotional speech uses.
         heads: Tasks on the code, by name.
@@ -211,6 +233,7 @@ class ModelSettings:
     variational: float = 0.0
     categorical: float = 0.0
     consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
+    adaptation: AdaptationSettings = field(default_factory=AdaptationSettings)
     separate_statistics: bool = True
     heads: dict[str, HeadSettings] = field(default_factory=dict)
     window_s: float = 6.0

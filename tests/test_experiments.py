@@ -259,6 +259,17 @@ def test_settings_reach_the_trainer(corpora: Path, tmp_path: Path) -> None:
     assert main(["evaluate", str(folder)]) == 0
 
 
+def test_a_model_adapts_to_another_corpus_before_it_is_tested(corpora: Path, tmp_path: Path) -> None:
+    adaptation = "model.adaptation={statistics: true, priors: true}"
+    plain = runs.train("ravdess_to_nemo", corpora, tmp_path / "plain")
+    adapted = runs.train("ravdess_to_nemo", corpora, tmp_path, adaptation)
+    results = [read_json(folder, "results") for folder in (plain, adapted)]
+    assert results[0]["dev"] == results[1]["dev"]
+    predictions = [(folder / "predictions_test.csv").read_text() for folder in (plain, adapted)]
+    assert predictions[0] != predictions[1]
+    assert main(["evaluate", str(adapted)]) == 0
+
+
 def test_voxceleb_takes_the_place_of_librispeech_by_a_line(corpora: Path, tmp_path: Path) -> None:
     line = ["data.auxiliary.0.corpus=voxceleb2", "data.auxiliary.0.hash_content=false"]
     (tmp_path / "known.txt").write_text("id00012\n")

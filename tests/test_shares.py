@@ -235,6 +235,18 @@ def test_speakers_set_apart_bring_all_their_speech_and_no_label_but_their_own(co
     assert (batch.targets["emotion"][4:] == -1).all()
 
 
+def test_models_adapt_to_all_speech_of_the_speakers_set_apart(corpora: Path) -> None:
+    data = make(corpora, CROSS, evaluation_batch=5)
+    apart = speakers(data, data.split.adaptation)
+    assert len(data.adaptation_pool) == 2 * 6
+    assert speakers(data, rows(data.adaptation_pool)) == apart
+    for _ in range(2):
+        heard = list(data.adaptation_utterances())
+        assert [len(waveform) for waveform, _ in heard] == [5, 5, 2]
+        assert all(waveform.shape[1] == length.max() for waveform, length in heard)
+    assert len(make(corpora).adaptation_pool) == 0
+
+
 def test_excluded_speakers_of_a_test_corpus_are_not_set_apart(corpora: Path) -> None:
     first = make(corpora, CROSS, auxiliary=[ADAPT])
     (one, other) = first.split.report["adaptation"]["speakers"]
@@ -251,9 +263,8 @@ def test_a_recording_of_a_speaker_set_apart_that_is_tested_on_stops(corpora: Pat
     data = make(tmp_path, CROSS)
     source, target = (data.collection.row(int(side[0]))["path"] for side in (data.split.adaptation, data.split.test))
     (root / target).write_bytes((root / source).read_bytes())
-    make(tmp_path, CROSS, rebuild=True)  # nobody is trained on it
     with pytest.raises(InputError, match=r"recording with the hash \w+ is in train .* and test"):
-        make(tmp_path, CROSS, auxiliary=[ADAPT])
+        make(tmp_path, CROSS, rebuild=True)
 
 
 def test_a_corpus_that_is_tested_on_is_auxiliary_only_with_speakers_set_apart(corpora: Path) -> None:
