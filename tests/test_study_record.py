@@ -109,6 +109,15 @@ def test_another_setting_is_another_run(setting: str) -> None:
     assert (len(hashes) == 1) == (setting.partition("=")[2] == load(EXPERIMENT).split.protocol)
 
 
+def test_how_a_network_is_trained_is_nothing_to_systems_on_features() -> None:
+    def of(*settings: str) -> str:
+        return settings_hash(load(EXPERIMENT, settings), ["features=eGeMAPSv02"])
+
+    assert of("model.encoder.dropout=0.4", "trainer.epochs=3", "data.quota=8", "data.auxiliary=[]") == of()
+    changes = ("split.folds=5", "data.classes={neutral: [neutral], sad: [sadness]}", "model.heads.dimensions={}")
+    assert len({of(), *(of(change) for change in changes)}) == 4
+
+
 def test_a_new_setting_leaves_what_was_run_as_it_is() -> None:
     @dataclass
     class Newer(TrainerSettings):

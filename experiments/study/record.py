@@ -51,6 +51,19 @@ _WITHOUT_EFFECT = (
 """Settings that tell where and on what a run is made, and not what it is; fold and seed stand in the record anyway."""
 
 
+_OF_TRAINING = (
+    "model.*",
+    "schedule.*",
+    "trainer.*",
+    "data.quota",
+    "data.steps",
+    "data.crop_s",
+    "data.evaluation_batch",
+    "data.auxiliary*",
+)
+"""Settings of how a model of ours is made and trained, which systems on features have nothing of but their tasks."""
+
+
 @dataclass(frozen=True)
 class Record:
     """A run of a study.
@@ -111,13 +124,16 @@ def settings_hash(config: Config, features: Sequence[str] = ()) -> str:
     Returns:
         16 hexadecimal digits.
     """
+    without = (*_WITHOUT_EFFECT, *(_OF_TRAINING if features else ()))
     telling = {
         key: value
         for key, value in _chosen(config)
-        if not any(fnmatchcase(key, pattern) for pattern in _WITHOUT_EFFECT)
+        if not any(fnmatchcase(key, pattern) for pattern in without)
         # A corpus may stand there for its folder alone.
         and not (value is _THERE and key.startswith("data.corpora."))
     }
+    if features:
+        telling["tasks"] = sorted(config.model.tasks & {"emotion", "dimensions"})
     told = json.dumps([VERSION, telling, *features], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
