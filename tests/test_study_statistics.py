@@ -22,6 +22,7 @@ from experiments.study.statistics import (
     by_seed,
     comparable,
     concordance,
+    gain_interval,
     holm,
     interval,
     mean_and_deviation,
@@ -133,6 +134,21 @@ def test_interval_is_the_bootstrap_over_speakers(dimensions: bool) -> None:
     assert interval(results) == interval(results)
     narrow = interval(results, level=0.5)
     assert interval(results)[0] < narrow[0] < statistic(np.arange(12)) < narrow[1] < interval(results)[1]
+
+
+def test_the_interval_of_a_gain_draws_the_same_speakers_for_both() -> None:
+    one, other = (of_classes(records_of(system)) for system in ("full", "single_task"))
+
+    def statistic(drawn: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
+        scores = [each.score(each.sums[:, drawn].sum(axis=1)).mean() for each in (one, other)]
+        return float(scores[0] - scores[1])
+
+    reference = stats.bootstrap(
+        (np.arange(12),), statistic, vectorized=False, method="percentile", n_resamples=3000, rng=1
+    ).confidence_interval
+    assert gain_interval(one, other) == pytest.approx(tuple(reference), abs=0.008)
+    assert gain_interval(other, one) == pytest.approx([-end for end in gain_interval(one, other)][::-1])
+    assert gain_interval(one, one) == (0, 0)
 
 
 def test_interval_is_a_matter_of_a_second() -> None:

@@ -220,10 +220,29 @@ def interval(results: Results, level: float = 0.95) -> tuple[float, float]:
         results: Of a system.
         level: Share of the resamples' scores that lies within.
     """
+    return _percentiles(_resampled(results), level)
+
+
+def gain_interval(one: Results, other: Results, level: float = 0.95) -> tuple[float, float]:
+    """The same of the difference between two systems, each time of the same speakers.
+
+    Args:
+        one: Of a system.
+        other: Of another one, ``comparable``.
+        level: Share of the resamples' differences that lies within.
+    """
+    return _percentiles(_resampled(one) - _resampled(other), level)
+
+
+def _resampled(results: Results) -> Array:
+    """Scores of the resamples, which draw the same of as many speakers each time: (``RESAMPLES``,)."""
     speakers = len(results.speakers)
     generator = np.random.default_rng(_SEED)
     times = generator.multinomial(speakers, np.full(speakers, 1 / speakers), size=RESAMPLES).astype(np.float64)
-    scores = results.score(np.tensordot(times, results.sums, axes=(1, 1))).mean(axis=1)
+    return np.asarray(results.score(np.tensordot(times, results.sums, axes=(1, 1))).mean(axis=1))
+
+
+def _percentiles(scores: Array, level: float) -> tuple[float, float]:
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -95,10 +95,14 @@ class Comparison:
 
     Attributes:
         gain: Difference of the mean scores.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
         p: Of the permutation test, corrected by Holm for all comparisons of its table.
     """
 
     gain: float
+    low: float
+    high: float
     p: float
 
 
@@ -152,7 +156,10 @@ def compare(pairs: Sequence[tuple[Results | None, Results | None]]) -> list[Comp
     """
     known = [(one, other) if one and other and statistics.comparable(one, other) else None for one, other in pairs]
     ps = iter(statistics.holm([statistics.permutation_p(*pair) for pair in known if pair]))
-    return [Comparison(_mean(pair[0]) - _mean(pair[1]), next(ps)) if pair else None for pair in known]
+    return [
+        Comparison(_mean(pair[0]) - _mean(pair[1]), *statistics.gain_interval(*pair), next(ps)) if pair else None
+        for pair in known
+    ]
 
 
 def beside_curves(found: Sequence[Tested], experiment: str) -> list[Tested]:
@@ -196,7 +203,7 @@ def main_table(study: Study, found: Sequence[Tested], experiment: str) -> Table:
     scores = [_measure(systems), "std", "95 % interval", "gain", "p", *["per-speaker normalisation"] * bool(normalised)]
     note = (
         f"{_TESTED}; gain over {study.systems[study.reference].label}, p corrected by Holm for the gains of the table. "
-        "Mean and standard deviation over seeds, interval by a bootstrap over test speakers."
+        "Mean and standard deviation over seeds, 95 % intervals by a bootstrap over test speakers."
     )
     if normalised:
         note += " Per-speaker normalisation: the score where features are normalised by all speech of the test speaker."
@@ -263,7 +270,9 @@ def curve_table(study: Study, found: Sequence[Tested], experiment: str, name: st
         header += ["gain", "p"]
         rows = [[*row, *_compared(comparison)] for row, comparison in zip(rows, comparisons, strict=True)]
         main, reference = (study.systems[system].label for system in (study.main, study.reference))
-        note += f" {_TESTED}; gain of {main} over {reference}, p corrected by Holm for all points."
+        note += (
+            f" {_TESTED}; gain of {main} over {reference} with its 95 % interval, p corrected by Holm for all points."
+        )
     return Table(f"{experiment}: {curve.label or name}", header, rows, note)
 
 
@@ -467,7 +476,8 @@ def _with_deviation(one: Tested) -> str:
 def _compared(comparison: Comparison | None) -> list[str]:
     if comparison is None:
         return [NONE, NONE]
-    return [_figure(comparison.gain, "+"), "<0.001" if comparison.p < 0.001 else _figure(comparison.p)]
+    gain, low, high = (_figure(value, "+") for value in (comparison.gain, comparison.low, comparison.high))
+    return [f"{gain} [{low}, {high}]", "<0.001" if comparison.p < 0.001 else _figure(comparison.p)]
 
 
 def _effort(one: Tested) -> list[str]:
