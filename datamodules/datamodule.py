@@ -285,10 +285,12 @@ class SpeechDataModule(LightningDataModule):
         classes = self.labelling.emotion(split.train)
         kept = labelled_share(self.collection, split.train, classes, settings.labelled_share, self.seed)
         self.split: Split = split.keeping(kept)
-        auxiliary = self._auxiliary_rows(rows, usable, np.setdiff1d(split.train, kept))
-        adaptation = [self._of_adaptation_speakers(np.asarray(rows[name])) for name in self.split_settings.test_corpora]
-        self.adaptation_pool = Pool(np.concatenate([*adaptation, np.empty(0, np.int64)]), UNLABELLED)
-        heard = {**auxiliary, **dict(zip(self.split_settings.test_corpora, adaptation, strict=True))}
+        adaptation = {
+            name: self._of_adaptation_speakers(np.asarray(rows[name])) for name in self.split_settings.test_corpora
+        }
+        self.adaptation_pool = Pool(np.concatenate([*adaptation.values(), np.empty(0, np.int64)]), UNLABELLED)
+        auxiliary = self._auxiliary_rows({**rows, **adaptation}, usable, np.setdiff1d(split.train, kept))
+        heard = {**auxiliary, **adaptation}
         guard(
             {
                 "train": [*self._side(self.split.train), *(self.collection.subset(*one) for one in heard.items())],
@@ -355,7 +357,7 @@ class SpeechDataModule(LightningDataModule):
         """The utterances that each auxiliary corpus brings.
 
         Args:
-            rows: The utterances of each corpus.
+            rows: The utterances of each corpus; of one that is tested on, those of speakers set apart.
             labelled: Those that carry a label, of each corpus that is split.
             lost: Those of training that do not keep theirs.
         """
@@ -363,7 +365,7 @@ class SpeechDataModule(LightningDataModule):
         for name in dict.fromkeys(one.corpus for one in self.auxiliary):
             every = rows[name]
             if name in self.split_settings.test_corpora:
-                found[name] = self._of_adaptation_speakers(np.asarray(every))
+                found[name] = every
             elif name in labelled:
                 without = np.setdiff1d(np.asarray(every), labelled[name])
                 found[name] = self._unlabelled(name, without, np.intersect1d(lost, labelled[name]))

@@ -1,18 +1,13 @@
 """The command line: ``python -m experiments train|manifest|evaluate|data|pack``."""
 
 import argparse
-import errno
 import sys
 from pathlib import Path
 
-from datamodules.errors import InputError
+from experiments.commands import finish
 from experiments.config import load, load_run
 from experiments.hush import hush
 from experiments.importing import importing
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-INTERRUPTED = 130
-"""Exit code of programs that ctrl-C ended, by the shell's custom."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,22 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("settings", nargs="*", help="data.root=<folder>")
     given, rest = parser.parse_known_args(arguments)
 
-    try:
-        _run(given, [*given.settings, *rest])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        remedy = "Free some space, or set output and data.cache to folders on another disk."
-        print(f"error: the disk is full{where}\n  {remedy}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return finish(lambda: _run(given, [*given.settings, *rest]))
 
 
 def _run(given: argparse.Namespace, settings: list[str]) -> None:

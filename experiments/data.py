@@ -14,7 +14,7 @@ from datamodules.bars import bar_of_bytes
 from datamodules.corpora import CORPORA, MissingCorpusError, find_root
 from datamodules.corpora.base import Download, Reader, Repository, audio_files
 from datamodules.download import Fetcher, digest, full_disk
-from datamodules.errors import InputError
+from datamodules.errors import FULL, InputError
 from datamodules.freshness import lock
 from datamodules.repository import check_out
 from datamodules.unpacking import unpack
@@ -23,7 +23,6 @@ from experiments.config import experiments, load
 SETTING = "data.root"
 HERE = "data"
 """Where corpora go if nothing else is said."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MOUNTED = (errno.EBUSY, errno.EXDEV)
 
 
@@ -195,7 +194,7 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise full_disk(folder) from error
         place = error.filename2 or error.filename or folder
         if error.errno in _MOUNTED:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.errors import InputError
-from experiments.__main__ import INTERRUPTED
 from experiments.bench.core import Bench, Row
 from experiments.bench.rows import ROWS
+from experiments.commands import finish, own_settings
 from experiments.config import load
 from experiments.hush import hush
 
@@ -23,17 +23,14 @@ EXPERIMENT = "ravdess_cat"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures rows, one after the other; returns 0, 1 if a row failed, or 2 where the input cannot be used."""
     hush()
-    try:
+
+    def command() -> int:
         bench, rows = read(sys.argv[1:] if arguments is None else arguments)
         from experiments.bench.running import run  # as late as this: what is wrong with the settings is told at once
 
         return run(bench, rows)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the rows that were measured are written down", file=sys.stderr)
-        return INTERRUPTED
+
+    return finish(command, "interrupted; the rows that were measured are written down")
 
 
 def read(arguments: Sequence[str]) -> tuple[Bench, list[Row]]:
@@ -49,15 +46,8 @@ def read(arguments: Sequence[str]) -> tuple[Bench, list[Row]]:
     Raises:
         InputError: A row, a setting or a value is not known.
     """
-    own = dict.fromkeys(("rows", "quick", "repeats"), "")
-    own |= {"data.root": os.environ.get("SER_AAE_DATA", ""), "output": str(OUTPUT)}
-    others = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and key in own:
-            own[key] = value
-        else:
-            others.append(argument)
+    places = {"data.root": os.environ.get("SER_AAE_DATA", ""), "output": str(OUTPUT)}
+    own, others = own_settings(arguments, {"rows": "", "quick": "", "repeats": "", **places})
     load(EXPERIMENT, others)  # what is wrong is told now, and not after an hour
     if own["quick"] not in ("", "true", "false"):
         raise InputError(f"quick is {own['quick']!r}", "Give true or false.")

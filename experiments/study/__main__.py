@@ -3,12 +3,12 @@
 import argparse
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datamodules.errors import InputError
-from experiments.__main__ import INTERRUPTED
+from experiments.commands import finish, own_settings
 
 if TYPE_CHECKING:
     from experiments.study.tables import Table
@@ -28,34 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("run", "make the runs that are missing, then the tables"),
         ("report", "write the report and the tables from what has been run"),
     ):
-        command = commands.add_parser(name, help=f"{what}: {', '.join(f'{key}=' for key in own[name])}")
-        command.add_argument("study", help="name of a study, or a YAML file")
-        command.add_argument("settings", nargs="*", help="key=value")
+        of_command = commands.add_parser(name, help=f"{what}: {', '.join(f'{key}=' for key in own[name])}")
+        of_command.add_argument("study", help="name of a study, or a YAML file")
+        of_command.add_argument("settings", nargs="*", help="key=value")
     given, rest = parser.parse_known_args(arguments)
 
-    try:
-        options, others = _split([*given.settings, *rest], own[given.command])
-        if given.command == "run":
-            return _run(given.study, options, others)
-        return _report(given.study, options, others)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the runs that had ended are recorded, and the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _split(settings: Iterable[str], defaults: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The command's own settings, and the others."""
-    own, others = dict(defaults), []
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if equals and key in own:
-            own[key] = value
-        else:
-            others.append(setting)
-    return own, others
+    options, others = own_settings([*given.settings, *rest], own[given.command])
+    command = _run if given.command == "run" else _report
+    return finish(
+        lambda: command(given.study, options, others),
+        "interrupted: the runs that had ended are recorded, and the same command goes on",
+    )
 
 
 def _run(name: str, options: dict[str, str], extra: list[str]) -> int:

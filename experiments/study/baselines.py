@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.errors import InputError
-from experiments.__main__ import INTERRUPTED
+from experiments.commands import finish, own_settings
 from experiments.config import Config, load
 from experiments.hush import hush
 from experiments.importing import importing
@@ -30,15 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("settings", nargs="*", help="features=<set>, per_speaker=true, and any setting as key=value")
     given, rest = parser.parse_known_args(arguments)
     hush()
-    try:
+
+    def command() -> None:
         train_baseline(*_read(given.experiment, [*given.settings, *rest]))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+
+    return finish(command)
 
 
 def train_baseline(config: Config, features: str, per_speaker: bool) -> Path:
@@ -77,14 +73,7 @@ def train_baseline(config: Config, features: str, per_speaker: bool) -> Path:
 
 
 def _read(experiment: str, settings: Sequence[str]) -> tuple[Config, str, bool]:
-    own = {"features": "", "per_speaker": "false"}
-    others = []
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if equals and key in own:
-            own[key] = value
-        else:
-            others.append(setting)
+    own, others = own_settings(settings, {"features": "", "per_speaker": "false"})
     if not own["features"]:
         raise InputError("features is missing", f"Give features=<set>, one of: {', '.join(FEATURE_SETS)}.")
     if own["per_speaker"] not in ("true", "false"):

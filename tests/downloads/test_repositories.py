@@ -18,7 +18,7 @@ from datamodules.corpora import make_reader
 from datamodules.corpora.base import Repository
 from datamodules.corpora.cremad import Cremad
 from datamodules.corpora.nemo import Nemo
-from experiments.__main__ import INTERRUPTED
+from experiments.commands import INTERRUPTED
 from tests import fakes
 from tests.downloads.offers import Bar, Data, commit, contents, error, plant, start
 from tests.downloads.site import Site, wait_until

@@ -10,7 +10,7 @@ import pytest
 from datamodules import download
 from datamodules.corpora.base import Download
 from datamodules.corpora.ravdess import Ravdess
-from experiments.__main__ import INTERRUPTED
+from experiments.commands import INTERRUPTED
 from tests.downloads.offers import CUT, PART, PATH, Bar, Data, Offer, contents, error, plant
 from tests.downloads.site import Site, answer_with, md5, serve
 

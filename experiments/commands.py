@@ -1,0 +1,56 @@
+"""What the command lines share: settings of their own among others, and how they end."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+
+from datamodules.errors import FULL, InputError
+
+INTERRUPTED = 130
+"""Exit code of programs that ctrl-C ended, by the shell's custom."""
+
+
+def own_settings(settings: Iterable[str], defaults: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Takes a command's own settings out of those that it is given.
+
+    Args:
+        settings: ``key=value``.
+        defaults: The command's own, by key.
+
+    Returns:
+        Its own, by key, and the others as they are.
+    """
+    own, others = dict(defaults), []
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if equals and key in own:
+            own[key] = value
+        else:
+            others.append(setting)
+    return own, others
+
+
+def finish(command: Callable[[], int | None], interrupted: str = "interrupted") -> int:
+    """Carries out a command, and tells in one message what it could not use.
+
+    Args:
+        command: Returns its exit code; none is 0.
+        interrupted: What to tell where ctrl-C ended it.
+
+    Returns:
+        The exit code: 2 where the input, or a full disk, cannot be used.
+    """
+    try:
+        return command() or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        remedy = "Free some space, or set output and data.cache to folders on another disk."
+        print(f"error: the disk is full{where}\n  {remedy}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return INTERRUPTED
