@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from io import StringIO
@@ -258,6 +258,15 @@ def wait_for(file: Path) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell has jobs in the background ignore interrupts, and the tests may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_an_interrupt_ends_runs_and_keeps_what_is_done(
     fake: Fake, stubborn: bool, monkeypatch: pytest.MonkeyPatch
