@@ -60,6 +60,15 @@ def test_a_run_has_a_name_and_a_key() -> None:
     assert run.name == "full-labelled_share=0.1-fold2-seed1"
     assert run.key == ("a", "full", '{"data.labelled_share": 0.1}', 2, 1)
     assert "/" not in Run("mine", "a", "full", {"data.root": "/a b/c"}, 2, 1, SystemPlan()).name
+    assert Run("mine", "a", "full", {"data.auxiliary": [{"corpus": "nemo"}]}, 2, 1, SystemPlan()).name == (
+        "full-fold2-seed1"
+    )
+
+
+def test_what_a_system_sets_holds_at_all_points() -> None:
+    plan = SystemPlan(settings={"data.steps": 5})
+    run = Run("mine", "a", "full", {"data.labelled_share": 0.1, "data.steps": 30}, 2, 1, plan)
+    assert run.settings == ["data.labelled_share=0.1", "data.steps=5", "split.fold=2", "seed=1"]
 
 
 def test_settings_mean_on_the_command_line_what_they_mean_in_the_file() -> None:

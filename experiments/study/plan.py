@@ -59,7 +59,8 @@ class CurvePlan:
 
     Attributes:
         label: Name of the axis.
-        points: Each some settings by dotted key, the first of which is the quantity on the axis.
+        points: Each some settings by dotted key, the first of which is the quantity on the axis. Where a system sets
+            the same, its setting counts.
         seeds: Seeds of points, by their number; for all others the system's count.
     """
 
@@ -115,13 +116,14 @@ class Run:
     @property
     def name(self) -> str:
         """Of its folder."""
-        point = "".join(f"-{key.rpartition('.')[2]}={value}" for key, value in self.point.items())
+        short = [(key, value) for key, value in self.point.items() if not isinstance(value, dict | list)]
+        point = "".join(f"-{key.rpartition('.')[2]}={value}" for key, value in short)
         return f"{self.system}{point}-fold{self.fold}-seed{self.seed}".replace("/", "_").replace(" ", "")
 
     @property
     def settings(self) -> list[str]:
         """``key=value``, fold and seed included: what whoever repeats the run has to give."""
-        settings = {**self.plan.settings, **self.point, "split.fold": self.fold, "seed": self.seed}
+        settings = {**self.point, **self.plan.settings, "split.fold": self.fold, "seed": self.seed}
         return [f"{key}={_inline(value)}" for key, value in settings.items()]
 
     @property
@@ -199,7 +201,7 @@ def read_study(name: str) -> Study:
 def runs(study: Study) -> Iterator[Run]:
     """The runs of a study: system by system as they stand there, the fold changing before the seed."""
     for system, plan in study.systems.items():
-        for curve, number, point in _points(study, plan):
+        for curve, number, point in points(study, plan):
             seeds = plan.seeds if plan.seeds is not None else study.seeds
             if curve is not None:
                 seeds = curve.seeds.get(number, seeds)
@@ -209,7 +211,8 @@ def runs(study: Study) -> Iterator[Run]:
                         yield Run(study.name, experiment, system, point, fold, seed, plan)
 
 
-def _points(study: Study, plan: SystemPlan) -> Iterator[tuple[CurvePlan | None, int, Point]]:
+def points(study: Study, plan: SystemPlan) -> Iterator[tuple[CurvePlan | None, int, Point]]:
+    """The points that a system is run at, each with its curve and its number there; without a curve a single one."""
     if not plan.curves:
         yield None, 0, {}
     for name in plan.curves:

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.files import replacing
 from experiments.study import statistics
-from experiments.study.plan import CurvePlan, Run, Study, SystemPlan, runs
+from experiments.study.plan import CurvePlan, Run, Study, SystemPlan, points, runs
 from experiments.study.record import Record, settings_hash
 from experiments.study.statistics import Results
 
@@ -360,18 +360,17 @@ def commands(study: Study) -> list[tuple[str, str]]:
     lines = [("all that is missing", f"make study STUDY={shlex.quote(study.name)}")]
     for system, plan in study.systems.items():
         for experiment in (plan.experiments or study.experiments) if not plan.features else []:
-            line = f'make train EXP={shlex.quote(experiment)} ARGS="{_arguments(study, system)}"'
-            lines.append((f"{plan.label}, {experiment}", line))
+            for curve, number, point in points(study, plan):
+                what = [plan.label, experiment, *([f"{curve.label} {_quantity(curve, number)}"] if curve else [])]
+                run = Run(study.name, experiment, system, point, 0, 0, plan)
+                lines.append((", ".join(what), f'make train EXP={shlex.quote(experiment)} ARGS="{_arguments(run)}"'))
     return lines
 
 
-def _arguments(study: Study, system: str) -> str:
-    plan = study.systems[system]
-    *fixed, _, _ = Run(study.name, "", system, {}, 0, 0, plan).settings
-    varied = dict.fromkeys(key for curve in plan.curves for point in study.curves[curve].points for key in point)
-    given = [f"{key}=<{key.rpartition('.')[2]}>" for key in (*varied, "split.fold", "seed")]
+def _arguments(run: Run) -> str:
+    *settings, _, _ = run.settings
     # Make hands them to a shell of its own, whose quotes have to outlast those of the shell that the line is typed in.
-    return re.sub(r'([\\"$`])', r"\\\1", " ".join([*map(shlex.quote, fixed), *given]))
+    return re.sub(r'([\\"$`])', r"\\\1", " ".join([*map(shlex.quote, settings), "split.fold=<fold>", "seed=<seed>"]))
 
 
 def markdown(table: Table) -> str:
