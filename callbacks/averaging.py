@@ -40,7 +40,7 @@ class ExponentialAverage(WeightAveraging):
         # Such as those of batch normalisation.
         self._counters = [pair for pair in pairs if not pair[1].is_floating_point()]
         module = cast(AdversarialAutoencoder, pl_module)
-        if module.settings.consistency.weight > 0:
+        if module.settings.consistency.weight > 0 and not module.taught:
             module.learn_from(cast(AdversarialAutoencoder, self._average_model.module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

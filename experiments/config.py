@@ -43,6 +43,8 @@ class TrainerSettings:
         gradient_clip: Largest norm of the gradients, model and discriminators apart; 0 does not clip.
         average: Share that the exponential average of the weights keeps at each step; 0 does not average.
         monitor: Development score that chooses the epoch.
+        teachers: Run folders, whose models are in turn the teacher of ``model.consistency``; without any, the average
+            of the model's own weights is.
         patience: Epochs without a better development score after which training stops; 0 never stops early.
         threads: CPU threads of PyTorch; 0 leaves it to PyTorch.
         compile: Compiles encoder and decoder for training (``torch.compile``): a minute or more at the start.
@@ -58,6 +60,7 @@ class TrainerSettings:
     gradient_clip: float = 5.0
     average: float = 0.995
     monitor: str = "dev/uar"
+    teachers: list[str] = field(default_factory=list)
     patience: int = 0
     threads: int = 0
     compile: bool = False

@@ -1,5 +1,6 @@
 """Files of results: written at once, never over others; free of heavy imports."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from datamodules.errors import InputError
+
+BEST = Path("checkpoints", "best.ckpt")
+"""Of a run folder: the epoch that was best on development data."""
 
 
 def make_folder(folder: Path, new: bool = True) -> None:
@@ -77,3 +81,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged: {error}", "Give the folder of another run, or train again.") from error
     return content
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

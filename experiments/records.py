@@ -5,6 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from datamodules.collection import Collection
 from datamodules.errors import InputError
-from experiments.files import replacing
+from experiments.files import BEST, digest, replacing
 
 _RECORDS = ":(exclude,top)docs/studies"
 """What runs of a study are written down in, which is no part of the code that makes them."""
@@ -57,8 +58,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def environment(collection: Collection) -> dict[str, Any]:
-    """Versions, code, machine, command and manifests that a result depends on."""
+def environment(collection: Collection, teachers: Iterable[str] = ()) -> dict[str, Any]:
+    """Versions, code, machine, command, manifests and teachers' checkpoints that a result depends on."""
     return {
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "python": platform.python_version(),
@@ -73,6 +74,7 @@ def environment(collection: Collection) -> dict[str, Any]:
             "cuda": torch.version.cuda,
         },
         "manifests": {manifest.corpus: manifest.sha256 for manifest in collection.manifests},
+        "teachers": {folder: digest(Path(folder, BEST)) for folder in teachers},
     }
 
 

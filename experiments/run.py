@@ -27,14 +27,14 @@ from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 from experiments.allocation import keep_freed_memory
 from experiments.config import Config, Matmul, Precision, TrainerSettings, save
-from experiments.files import make_folder, read_json, write_json
+from experiments.files import BEST, make_folder, read_json, write_json
 from experiments.loggers import log_results, logged
 from experiments.records import CheckpointFiles, environment, read_checkpoint
+from experiments.teachers import read_teachers
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.heads import Head
 
 SHOWN_RECONSTRUCTIONS = 4
-BEST = Path("checkpoints", "best.ckpt")
 SPLITS = ("dev", "test")
 
 ACCELERATORS: dict[str, tuple[type[Accelerator], ...]] = {
@@ -67,6 +67,7 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
     module = make_module(config, data)
     if config.model.features.normalise == "training":
         module.features.fit(data.training_utterances())
+    module.learn_from(*read_teachers(config, data))
     if config.trainer.compile:
         module.compile_for_training()
     _check_monitor(config.trainer.monitor, module, data)
@@ -82,7 +83,7 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
         make_folder(folder)
         save(config, folder / "config.yaml")
         write_json(folder / "data_report.json", data.report)
-        write_json(folder / "environment.json", environment(data.collection))
+        write_json(folder / "environment.json", environment(data.collection, config.trainer.teachers))
 
     logging: AbstractContextManager[list[Logger]] = nullcontext([])
     if trainer.is_global_zero:
@@ -304,10 +305,11 @@ def _check_batches(data: SpeechDataModule, trainer: Trainer) -> None:
 
 
 def _training_callbacks(config: Config, total_steps: int) -> list[Callback]:
-    if config.model.consistency.weight > 0 and not config.trainer.average:
+    if config.model.consistency.weight > 0 and not (config.trainer.average or config.trainer.teachers):
         raise InputError(
             f"model.consistency.weight is {config.model.consistency.weight:g}, and trainer.average is 0",
-            "The average of the weights is the teacher: give trainer.average=0.995, or model.consistency.weight=0.",
+            "The average of the weights is the teacher: give trainer.average=0.995 or trainer.teachers=[<run folder>], "
+            "or model.consistency.weight=0.",
         )
     callbacks: list[Callback] = [AdversarialSchedule(config.schedule, total_steps), AdversaryHealth()]
     if config.trainer.average:

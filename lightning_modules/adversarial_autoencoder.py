@@ -30,7 +30,7 @@ class Strengths:
     Attributes:
         prior: Factor on the encoder's adversarial losses.
         reversal: Factor on reversed gradients.
-        consistency: Factor on the agreement with a teacher.
+        consistency: Factor on the agreement with teachers.
         noise: Deviation of the noise that the discriminators see.
     """
 
@@ -87,8 +87,8 @@ class AdversarialAutoencoder(LightningModule):
         self.seed = seed
         self.strengths = Strengths()
         self._means = EpochMeans()
-        # In a list, where PyTorch does not see it: its weights are not the model's.
-        self._teacher: list[AdversarialAutoencoder] = []
+        # In a tuple, where PyTorch does not see them: their weights are not the model's.
+        self._teachers: tuple[AdversarialAutoencoder, ...] = ()
 
         mels = settings.features.mels
         self.parts = _slices(settings.code)
@@ -212,7 +212,7 @@ class AdversarialAutoencoder(LightningModule):
             )
             terms[name] = (head.settings.weight, torch.as_tensor(loss))
 
-        if self._teacher:
+        if self._teachers:
             terms["consistency"] = (
                 self.settings.consistency.weight * self.strengths.consistency,
                 self._disagreement(view, code, batch.sizes[LABELLED]),
@@ -296,15 +296,29 @@ class AdversarialAutoencoder(LightningModule):
         """Consistency loss of a batch of codes, a scalar; the teacher hears undisturbed speech."""
         settings = self.settings.consistency
         of = slice(0 if settings.labelled else labelled, None)
-        [teacher] = self._teacher
+        # Cross-entropy is linear in what is taught: teachers who take turns teach, over the steps, their mean.
+        teacher = self._teachers[self.global_step % len(self._teachers)]
         with torch.no_grad():
-            heard = teacher._mean(teacher.encoder(view.clean[of], view.frames[of]))
-            taught = teacher._emotion(heard).softmax(1)
+            taught = teacher._probabilities(view.clean[of], view.frames[of])
         return consistency_loss(self._emotion(code[of]), taught, settings.temperature, settings.threshold)
 
-    def learn_from(self, teacher: "AdversarialAutoencoder") -> None:
-        """Takes a model as the teacher whom ``consistency`` follows; it is not trained."""
-        self._teacher = [teacher.eval()]
+    @property
+    def taught(self) -> bool:
+        """Whether there are teachers."""
+        return bool(self._teachers)
+
+    def learn_from(self, *teachers: "AdversarialAutoencoder") -> None:
+        """Takes models as the teachers whom ``consistency`` follows, step by step in turn; they are not trained."""
+        self._teachers = tuple(teacher.eval() for teacher in teachers)
+
+    def on_fit_start(self) -> None:
+        """Brings the teachers to where the model is."""
+        for teacher in self._teachers:
+            teacher.to(self.device)
+
+    def _probabilities(self, log_mel: Tensor, frames: Tensor) -> Tensor:
+        """Probabilities of the emotions, (batch, classes)."""
+        return self._emotion(self._mean(self.encoder(log_mel, frames))).softmax(1)
 
     def _emotion(self, code: Tensor) -> Tensor:
         """Logits of the emotions of codes (batch, code)."""

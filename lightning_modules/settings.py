@@ -117,8 +117,9 @@ class AdversarySettings:
 class ConsistencySettings:
     """Agreement with a teacher on the emotion of all speech, labelled or not.
 
-    The teacher is the average of the model's own weights (mean teacher, Tarvainen and Valpola, NeurIPS 2017), and hears
-    the utterance without the noise and the masks that the model hears it with (FixMatch, Sohn et al., NeurIPS 2020).
+    The teacher is the average of the model's own weights (mean teacher, Tarvainen and Valpola, NeurIPS 2017) or another
+    model (distillation, Hinton et al., arXiv 1503.02531; on speech without labels, self-training), and hears the
+    utterance without the noise and the masks that the model hears it with (FixMatch, Sohn et al., NeurIPS 2020).
 
     Attributes:
         weight: Weight of the cross-entropy with the teacher's probabilities; 0 goes without a teacher.

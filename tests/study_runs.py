@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.config import Config, save
+from experiments.files import BEST, digest
 
 ROWS = (
     ("a", "calm", "calm"),
@@ -35,7 +36,10 @@ def write_run(folder: Path, config: Config, uar: float = 0.5, command: str = "py
         "train_seconds": 61.26,
         "dev": {"uar": uar, "ccc": {"activation": 0.5, "valence": 0.25, "dominance": None}},
     }
-    environment = {"command": command, "git": {"commit": "4c1b09c", "dirty": True}}
+    teachers = {teacher: digest(Path(teacher, BEST)) for teacher in config.trainer.teachers}
+    environment = {"command": command, "git": {"commit": "4c1b09c", "dirty": True}, "teachers": teachers}
+    (folder / BEST).parent.mkdir()
+    (folder / BEST).write_text(repr(config))
     for name, content in (("results", results), ("environment", environment)):
         (folder / f"{name}.json").write_text(json.dumps(content))
     write_predictions(folder, ["speaker", "truth", "prediction"], ROWS)

@@ -175,6 +175,17 @@ def test_the_teacher_is_followed_on_all_speech_and_is_no_part_of_the_model() -> 
     assert all(weight.grad is None for weight in teacher.parameters())
 
 
+def test_teachers_take_turns(tmp_path: Path) -> None:
+    module = model(consistency=ConsistencySettings(weight=1))
+    teachers = [model(seed=seed) for seed in (1, 2)]
+    heard: list[int] = []
+    for number, teacher in enumerate(teachers):
+        teacher.encoder.register_forward_pre_hook(lambda *_, number=number: heard.append(number))
+    module.learn_from(*teachers)
+    fit(module, [batch()] * 5, tmp_path)
+    assert heard == [0, 1, 0, 1, 0]
+
+
 def test_a_teacher_of_labelled_speech_is_not_heard_where_labels_teach() -> None:
     module = model(consistency=ConsistencySettings(weight=1, labelled=False), augmentation=NO_AUGMENTATION)
     teacher = model(seed=1)

@@ -201,13 +201,13 @@ def test_the_average_is_the_teacher_where_there_is_to_be_one(tmp_path: Path) -> 
     class Watch(pl.Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
             assert average._average_model is not None
-            heard.append(taught._teacher == [average._average_model.module])
+            heard.append(taught._teachers == (average._average_model.module,))
 
     fit(taught, [batch()] * 2, tmp_path, callbacks=[average, Watch()])
     assert heard == [True, True]
     alone = model()
     fit(alone, [batch()], tmp_path, callbacks=[ExponentialAverage(0.9)])
-    assert not alone._teacher
+    assert not alone.taught
 
 
 def test_accumulated_gradients_are_one_step_of_the_average(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What a study consists of."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from datamodules.errors import InputError
 from experiments.config import load
 from experiments.study.plan import CurvePlan, Run, Study, SystemPlan, read_study, runs
-from experiments.study.record import settings_hash
+from experiments.study.record import Point, settings_hash
 
 STUDY = """
 experiments: [ravdess_cat]
@@ -55,6 +57,35 @@ def test_a_system_may_have_folds_seeds_and_experiments_of_its_own() -> None:
     assert found == [("full", "b", 5, 3), ("other", "a", 0, 0)]
 
 
+def taught(point: Point, teachers: Sequence[int], seeds: Sequence[int]) -> list[Run]:
+    plans = {
+        "taught": SystemPlan(teachers=["single_task"], seeds=list(seeds), curves=["shares"]),
+        "single_task": SystemPlan(seeds=list(teachers), curves=["shares"]),
+    }
+    study = Study("mine", "", ["ravdess_cat"], [0, 1], systems=plans, curves={"shares": CurvePlan(points=[point])})
+    return [run for run in runs(study) if run.system == "taught"]
+
+
+def test_all_seeds_teach() -> None:
+    [first, *_] = found = taught({"data.labelled_share": 1.0}, [0, 1], [0, 5])
+    assert [(one.system, one.fold, one.seed) for one in first.teachers] == [
+        ("single_task", 0, 0),
+        ("single_task", 0, 1),
+    ]
+    assert {one.fold for one in found[1].teachers} == {1}
+    assert len({one.settings_hash() for one in found}) == 1, "the same system, whatever its seed"
+    [others, *_] = taught({"data.labelled_share": 1.0}, [0, 2], [0])
+    assert others.settings_hash() != first.settings_hash() != replace(first, teachers=()).settings_hash()
+
+
+def test_where_labels_are_hidden_by_the_seed_those_of_the_same_seed_teach() -> None:
+    found = taught({"data.labelled_share": 0.1}, [0, 1], [0, 1])
+    assert [[one.seed for one in run.teachers] for run in found] == [[0], [0], [1], [1]]
+    assert len({one.settings_hash() for one in found}) == 1
+    with pytest.raises(InputError, match=r"taught-labelled_share=0\.1-fold0-seed5 is to be taught by single_task"):
+        taught({"data.labelled_share": 0.1}, [0, 1], [5])
+
+
 def test_a_run_has_a_name_and_a_key() -> None:
     run = Run("mine", "a", "full", {"data.labelled_share": 0.1}, 2, 1, SystemPlan())
     assert run.name == "full-labelled_share=0.1-fold2-seed1"
@@ -95,6 +126,11 @@ def test_settings_mean_on_the_command_line_what_they_mean_in_the_file() -> None:
         ("systems: {full: {}, single_task: {}}", "names no experiments", "Give experiments"),
         (STUDY + "  foo: {}", "systems.foo is not described", "autoencoder"),
         (STUDY + "  foo: {label: foo, curves: [share]}", "no curve 'share'", "There are: none."),
+        (
+            STUDY + "  foo: {label: foo, teachers: [bar]}",
+            "foo.teachers: 'bar' is no system of the study that can",
+            "Name",
+        ),
         (STUDY + "main: adversarial", "main is 'adversarial'", "There are: full, single_task."),
         (STUDY + "reference: foo", "reference is 'foo'", "There are: full, single_task."),
         (STUDY + "fold: [1]", "fold", "Repair the file."),

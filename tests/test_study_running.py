@@ -109,6 +109,50 @@ def test_runs_are_made_in_order_and_only_once(fake: Fake) -> None:
     assert len(fake.made) == 4
 
 
+def taught_study() -> Study:
+    plans = {"taught": SystemPlan(label="taught", settings={"model.consistency.weight": 1}, teachers=["single_task"])}
+    return replace(make_study(), systems=plans | make_study().systems, folds=[0])
+
+
+TAUGHT = f"{EXPERIMENT}/taught-fold0-seed0"
+
+
+def test_teachers_are_made_first(fake: Fake) -> None:
+    wanted = fake.tasks(taught_study(), systems="taught,full")
+    assert fake.runner(wanted, jobs=2).run() == 0
+    assert fake.made == [SINGLE_TASK[0], FULL[0], TAUGHT]
+    assert "error" not in fake.printed()
+    assert fake.runner(wanted).run() == 0
+    assert len(fake.made) == 3
+
+
+def test_a_teacher_of_whom_only_the_record_is_there_is_made_again(fake: Fake) -> None:
+    study = taught_study()
+    [teacher] = fake.tasks(study, systems="single_task")
+    assert fake.runner([teacher]).run() == 0
+    shutil.rmtree(teacher.folder)
+    assert fake.runner(fake.tasks(study, systems="taught")).run() == 0
+    assert fake.made == [SINGLE_TASK[0], SINGLE_TASK[0], TAUGHT]
+    shutil.rmtree(teacher.folder)
+    assert fake.runner(fake.tasks(study)).run() == 0
+    assert fake.made[3:] == FULL[:1], "who is taught already needs no teacher"
+
+
+def test_who_is_taught_by_a_failed_run_is_not_made(fake: Fake) -> None:
+    fake.script[SINGLE_TASK[0]] = "raise SystemExit(1)"
+    assert fake.runner(fake.tasks(taught_study())).run() == 1
+    assert fake.made == [SINGLE_TASK[0], FULL[0]]
+    assert f"{TAUGHT} is not made: a run that is to teach it failed" in fake.printed()
+
+
+def test_another_teacher_makes_another_system(fake: Fake) -> None:
+    study = taught_study()
+    assert fake.runner(fake.tasks(study, systems="taught")).run() == 0
+    study.systems["single_task"].settings = SINGLE | {"data.quota": 16}
+    assert fake.runner(fake.tasks(study, systems="taught")).run() == 0
+    assert fake.made == [SINGLE_TASK[0], TAUGHT] * 2
+
+
 def test_several_are_made_at_once(fake: Fake) -> None:
     wanted = fake.tasks(make_study())
     for own, other in (("a", "b"), ("b", "a")):

@@ -2,8 +2,8 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
 from experiments.config import Config, load
-from experiments.study.record import Point
+from experiments.study.record import Point, settings_hash
 
 FOLDER = Path(__file__).parents[1] / "studies"
 SYSTEMS = FOLDER / "systems.yaml"
@@ -28,6 +28,8 @@ class SystemPlan:
         label: What tables call it; in a study, empty means as in ``systems.yaml``.
         settings: By dotted key, on top of the experiment's; a study's come after those of ``systems.yaml``.
         features: openSMILE's feature set for a linear SVM, instead of a model of ours.
+        teachers: Systems of the study whose runs teach its own by ``model.consistency``: all their seeds of the same
+            experiment, fold and point; where labels are hidden by the seed, those of the same seed.
         per_speaker: Normalises those features speaker by speaker, test speakers included: a transductive system,
             which is shown in a column of its own beside the system of the name that is given here.
         seeds: Of its runs; none means the study's.
@@ -40,6 +42,7 @@ class SystemPlan:
     settings: dict[str, Any] = field(default_factory=dict)
     features: str = ""
     per_speaker: str = ""
+    teachers: list[str] = field(default_factory=list)
     seeds: list[int] | None = None
     folds: list[int] | None = None
     experiments: list[str] | None = None
@@ -98,7 +101,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Run:
-    """A run that a study asks for."""
+    """A run that a study asks for; ``teachers`` are the runs that it is taught by."""
 
     study: str
     experiment: str
@@ -107,6 +110,7 @@ class Run:
     fold: int
     seed: int
     plan: SystemPlan
+    teachers: tuple["Run", ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
@@ -130,6 +134,11 @@ class Run:
     def of_system(self) -> tuple[str, str, str]:
         """What its settings depend on, fold and seed apart."""
         return self.key[:3]
+
+    def settings_hash(self, config: Config | None = None) -> str:
+        """Hash of what it is, its teachers included; its configuration need not be read again where it is at hand."""
+        teachers = [(teacher.settings_hash(), teacher.seed) for teacher in self.teachers]
+        return settings_hash(config or self.config(), self.plan.arguments, teachers)
 
     def config(self, extra: tuple[str, ...] = ()) -> Config:
         """Its configuration.
@@ -179,11 +188,18 @@ def read_study(name: str) -> Study:
             plan.settings = known.settings | plan.settings
             plan.features = plan.features or known.features
             plan.per_speaker = plan.per_speaker or known.per_speaker
+            plan.teachers = plan.teachers or known.teachers
         plan.label = plan.label or system
         for curve in plan.curves:
             if curve not in study.curves:
                 raise InputError(
                     f"{path}: systems.{system}.curves: no curve {curve!r}", f"There are: {_some(study.curves)}."
+                )
+        for teacher in plan.teachers:
+            if teacher not in study.systems or study.systems[teacher].teachers or study.systems[teacher].features:
+                raise InputError(
+                    f"{path}: systems.{system}.teachers: {teacher!r} is no system of the study that can teach",
+                    "Name one that is neither taught itself nor on openSMILE's features.",
                 )
     for role in ("main", "reference"):
         if getattr(study, role) not in study.systems:
@@ -199,16 +215,47 @@ def read_study(name: str) -> Study:
 
 
 def runs(study: Study) -> Iterator[Run]:
-    """The runs of a study: system by system as they stand there, the fold changing before the seed."""
+    """The runs of a study: system by system as they stand there, the fold changing before the seed.
+
+    Raises:
+        InputError: A system that is to teach has no run that can.
+    """
+    hidden: dict[tuple[str, str, str], bool] = {}  # to read a configuration takes time
+    untaught = {system: list(_runs(study, system, plan)) for system, plan in study.systems.items()}
     for system, plan in study.systems.items():
-        for curve, number, point in points(study, plan):
-            seeds = plan.seeds if plan.seeds is not None else study.seeds
-            if curve is not None:
-                seeds = curve.seeds.get(number, seeds)
-            for seed in seeds:
-                for experiment in plan.experiments or study.experiments:
-                    for fold in plan.folds if plan.folds is not None else study.folds:
-                        yield Run(study.name, experiment, system, point, fold, seed, plan)
+        for run in untaught[system]:
+            if plan.teachers:
+                if run.of_system not in hidden:
+                    hidden[run.of_system] = run.config().data.labelled_share < 1
+                run = replace(run, teachers=tuple(_teachers(run, hidden[run.of_system], untaught)))
+            yield run
+
+
+def _runs(study: Study, system: str, plan: SystemPlan) -> Iterator[Run]:
+    for curve, number, point in points(study, plan):
+        seeds = plan.seeds if plan.seeds is not None else study.seeds
+        if curve is not None:
+            seeds = curve.seeds.get(number, seeds)
+        for seed in seeds:
+            for experiment in plan.experiments or study.experiments:
+                for fold in plan.folds if plan.folds is not None else study.folds:
+                    yield Run(study.name, experiment, system, point, fold, seed, plan)
+
+
+def _teachers(run: Run, hidden: bool, everyone: Mapping[str, Sequence[Run]]) -> Iterator[Run]:
+    for system in run.plan.teachers:
+        found = [
+            one
+            for one in everyone[system]
+            if (one.experiment, one.point, one.fold) == (run.experiment, run.point, run.fold)
+            and (one.seed == run.seed or not hidden)
+        ]
+        if not found:
+            raise InputError(
+                f"the study {run.study}: {run.name} is to be taught by {system}, which is not run there",
+                f"Run {system} on the same experiments, folds and points, and with labels hidden, on the same seeds.",
+            )
+        yield from found
 
 
 def points(study: Study, plan: SystemPlan) -> Iterator[tuple[CurvePlan | None, int, Point]]:

@@ -47,8 +47,10 @@ _WITHOUT_EFFECT = (
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.threads",
+    "trainer.teachers*",
 )
-"""Settings that tell where and on what a run is made, and not what it is; fold and seed stand in the record anyway."""
+"""Settings that tell where and on what a run is made, and not what it is; fold and seed stand in the record anyway, and
+teachers count for what they are and not where."""
 
 
 _OF_TRAINING = (
@@ -114,12 +116,17 @@ class Record:
         return self.experiment, self.system, json.dumps(self.point, sort_keys=True), self.fold, self.seed
 
 
-def settings_hash(config: Config, features: Sequence[str] = ()) -> str:
+Teachers = Sequence[tuple[str, int]]
+"""Of each teacher the hash of its settings, and its seed."""
+
+
+def settings_hash(config: Config, features: Sequence[str] = (), teachers: Teachers = ()) -> str:
     """Hash of what a run is: the settings that have an effect on the result, fold and seed apart.
 
     Args:
         config: Configuration of the run.
         features: What a system on features is given beside it.
+        teachers: Those of the run, of the same fold.
 
     Returns:
         16 hexadecimal digits.
@@ -134,6 +141,9 @@ def settings_hash(config: Config, features: Sequence[str] = ()) -> str:
     }
     if features:
         telling["tasks"] = sorted(config.model.tasks & {"emotion", "dimensions"})
+    if teachers:
+        own = config.data.labelled_share < 1  # then they are of the seed of the run, which does not count here
+        telling["teachers"] = sorted([settings, None if own else seed] for settings, seed in teachers)
     told = json.dumps([VERSION, telling, *features], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
@@ -155,7 +165,13 @@ def _chosen(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def record_of(
-    study: str, system: str, point: Point, config: Config, folder: Path, features: Sequence[str] = ()
+    study: str,
+    system: str,
+    point: Point,
+    config: Config,
+    folder: Path,
+    features: Sequence[str] = (),
+    teachers: Teachers = (),
 ) -> Record:
     """The record of a finished run.
 
@@ -166,6 +182,7 @@ def record_of(
         config: Its configuration.
         folder: The run folder.
         features: What a system on features is given beside its configuration.
+        teachers: Those of the run.
 
     Raises:
         InputError: The run is not complete.
@@ -182,7 +199,7 @@ def record_of(
         seed=config.seed,
         point=point,
         commit=git["commit"] + "+" * git["dirty"],
-        settings=settings_hash(config, features),
+        settings=settings_hash(config, features, teachers),
         device=results["device"],
         parameters=results["parameters"],
         best_epoch=results["best_epoch"],

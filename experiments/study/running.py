@@ -1,6 +1,7 @@
 """Makes the runs of a study that are missing, several at once, each in a process of its own."""
 
 import fcntl
+import json
 import os
 import shlex
 import shutil
@@ -19,7 +20,7 @@ from typing import IO
 from datamodules.errors import InputError, explained
 from datamodules.freshness import lock
 from experiments.config import Config, load_run
-from experiments.files import read_json
+from experiments.files import BEST, digest, read_json
 from experiments.study.plan import Run, Study, runs
 from experiments.study.progress import Counts, View, clock
 from experiments.study.record import RECORDS, Record, read_records, record_of, settings_hash, write_records
@@ -49,12 +50,14 @@ class Task:
         config: Its configuration.
         settings: Hash of what it is, as in its record.
         folder: Of its results.
+        teachers: The runs that it is taught by.
     """
 
     run: Run
     config: Config
     settings: str
     folder: Path
+    teachers: tuple["Task", ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str, int, int]:
@@ -81,7 +84,8 @@ class Task:
         if not (self.folder / "results.json").exists() or self._settings_there() != self.settings:
             return None
         run = self.run
-        return record_of(run.study, run.system, run.point, self.config, self.folder, run.plan.arguments)
+        taught = _identities(self.teachers)
+        return record_of(run.study, run.system, run.point, self.config, self.folder, run.plan.arguments, taught)
 
     def taken_over(self, record: Record) -> Record:
         """The record of the same run from elsewhere, as this study's."""
@@ -90,12 +94,28 @@ class Task:
     def _settings_there(self) -> str | None:
         # In a run's own file the machine has settled what was left to it.
         settled = ["trainer.precision=auto"] if self.config.trainer.precision == "auto" else []
-        try:
-            config = load_run(self.folder, settled)
-        except InputError:  # of a version with other settings
-            return None
-        words = shlex.split(read_json(self.folder / "environment.json")["command"])
-        return settings_hash(config, [word for word in words if word.startswith(("features=", "per_speaker="))])
+        return _settings_of(self.folder, settled)
+
+
+def _settings_of(folder: Path, settled: Sequence[str]) -> str | None:
+    """Hash of the settings of a run that is there; none where it is of another version, or its teachers are gone."""
+    try:
+        config = load_run(folder, settled)
+        known = read_json(folder / "environment.json")
+        teachers = []
+        for teacher in map(Path, config.trainer.teachers):
+            settings = _settings_of(teacher, settled)
+            if settings is None or digest(teacher / BEST) != known["teachers"][str(teacher)]:
+                return None
+            teachers.append((settings, load_run(teacher).seed))
+    except (InputError, OSError):
+        return None
+    features = [word for word in shlex.split(known["command"]) if word.startswith(("features=", "per_speaker="))]
+    return settings_hash(config, features, teachers)
+
+
+def _identities(teachers: Iterable[Task]) -> list[tuple[str, int]]:
+    return [(teacher.settings, teacher.run.seed) for teacher in teachers]
 
 
 @dataclass
@@ -167,18 +187,21 @@ def tasks(chosen: Iterable[Run], output: Path, extra: Sequence[str]) -> list[Tas
         key = setting.partition("=")[0]
         if key in _OF_THE_RUNNER:
             raise InputError(f"{setting}: {key} differs from run to run of a study", _OF_THE_RUNNER[key])
-    found = []
-    known: dict[tuple[str, str, str], tuple[Config, str]] = {}
-    for run in chosen:
+    known: dict[tuple[str, str, str], Config] = {}
+
+    def task(run: Run) -> Task:
         if run.of_system not in known:
-            config = run.config(tuple(extra))
+            known[run.of_system] = run.config(tuple(extra))
             if extra:
-                _check_same(run, config, extra)
-            known[run.of_system] = config, settings_hash(config, run.plan.arguments)
-        config, settings = known[run.of_system]
+                _check_same(run, known[run.of_system], extra)
+        config = known[run.of_system]
         config = replace(config, seed=run.seed, split=replace(config.split, fold=run.fold))
-        found.append(Task(run, config, settings, output / config.experiment / run.name))
-    return found
+        teachers = tuple(map(task, run.teachers))
+        config.trainer = replace(config.trainer, teachers=[str(one.folder) for one in teachers])
+        settings = settings_hash(config, run.plan.arguments, _identities(teachers))
+        return Task(run, config, settings, output / config.experiment / run.name, teachers)
+
+    return list(map(task, chosen))
 
 
 def _check_same(run: Run, config: Config, extra: Sequence[str]) -> None:
@@ -200,7 +223,8 @@ def command(task: Task, extra: Sequence[str]) -> list[str]:
     program = ["experiments.study.baselines"] if features else ["experiments", "train"]
     wandb = [f"wandb.group={run.study}", f"wandb.tags=[{run.system}]"]
     place = [f"run={run.name}", f"output={task.folder.parents[1]}"]
-    return [sys.executable, "-m", *program, run.experiment, *features, *run.settings, *wandb, *extra, *place]
+    taught = [f"trainer.teachers={json.dumps(task.config.trainer.teachers)}"] * bool(task.teachers)
+    return [sys.executable, "-m", *program, run.experiment, *features, *run.settings, *taught, *wandb, *extra, *place]
 
 
 class Runner:
@@ -240,8 +264,9 @@ class Runner:
         for place, setting in ((folder, "records"), (output, "output")):
             with explained(str(place), place, setting):
                 place.mkdir(parents=True, exist_ok=True)
-        self.to_do = self._record(wanted)
-        self.done = len(wanted) - len(self.to_do)
+        self._teaching = {teacher.key for task in wanted for teacher in task.teachers}
+        self.to_do = _with_teachers(self._record(wanted))
+        self.done = len(wanted) - len({task.key for task in wanted} & {task.key for task in self.to_do})
         self.running: list[Running] = []
         self.failed: list[Task] = []
         self._refused: set[str] = set()  # experiments whose input cannot be used
@@ -295,7 +320,16 @@ class Runner:
         return missing
 
     def _startable(self) -> list[Task]:
-        return [task for task in self.to_do if task.config.experiment not in self._refused and self._in_time(task)]
+        waiting = {task.key for task in self.to_do} | {one.task.key for one in self.running}
+        unable = {task.key for task in self.failed}
+        startable = []
+        for task in self.to_do:
+            teachers = {teacher.key for teacher in task.teachers}
+            if teachers & unable:
+                self._tell_once(f"{task.name} is not made: a run that is to teach it failed")
+            elif not teachers & waiting and task.config.experiment not in self._refused and self._in_time(task):
+                startable.append(task)
+        return startable
 
     def _in_time(self, task: Task) -> bool:
         return self.deadline is None or time.monotonic() + (self._duration(task) or 0) <= self.deadline
@@ -317,7 +351,8 @@ class Runner:
             self.to_do.remove(task)
             with ExitStack() as stack:
                 stack.callback(_release, claim)
-                if self._record([task]):
+                # A teacher has to be here: its record alone, from another machine, does not teach.
+                if self._record([task]) or (task.key in self._teaching and not task.record()):
                     self._launch(task, claim)
                     stack.pop_all()
                 else:  # another command has made it since
@@ -399,6 +434,15 @@ class Runner:
             self.view.say(f"  {task.name}: {task.log}")
         if self.to_do:
             self.view.say(f"{len(self.to_do)} runs were not started; the same command goes on.")
+
+
+def _with_teachers(missing: Iterable[Task]) -> list[Task]:
+    """Runs that are missing, each after those of its teachers that are not here."""
+    order: dict[tuple[str, str, str, int, int], Task] = {}
+    for task in missing:
+        for one in (*(teacher for teacher in task.teachers if not teacher.record()), task):
+            order.setdefault(one.key, one)
+    return list(order.values())
 
 
 def _claim(file: Path) -> IO[str] | None:

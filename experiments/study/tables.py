@@ -12,7 +12,7 @@ import numpy as np
 from experiments.files import replacing
 from experiments.study import statistics
 from experiments.study.plan import CurvePlan, Run, Study, SystemPlan, points, runs
-from experiments.study.record import Record, settings_hash
+from experiments.study.record import Record
 from experiments.study.statistics import Results
 
 NONE = "–"
@@ -84,9 +84,7 @@ class Tested:
     @cached_property
     def outdated(self) -> bool:
         """Whether a run was made with other settings than the study asks for now."""
-        return bool(self.records) and {one.settings for one in self.records} != {
-            settings_hash(self.run.config(), self.run.plan.arguments)
-        }
+        return bool(self.records) and {one.settings for one in self.records} != {self.run.settings_hash()}
 
 
 @dataclass(frozen=True)
@@ -369,6 +367,8 @@ def commands(study: Study) -> list[tuple[str, str]]:
 
 def _arguments(run: Run) -> str:
     *settings, _, _ = run.settings
+    if run.plan.teachers:
+        settings.append(f"trainer.teachers=[<run folders of {', '.join(run.plan.teachers)}>]")
     # Make hands them to a shell of its own, whose quotes have to outlast those of the shell that the line is typed in.
     return re.sub(r'([\\"$`])', r"\\\1", " ".join([*map(shlex.quote, settings), "split.fold=<fold>", "seed=<seed>"]))
 
