@@ -17,7 +17,7 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train manifest evaluate study report data pack bench test lint format clean
+.PHONY: help setup train resume manifest evaluate study report data pack bench test lint format clean
 
 # Missing variables are told before anything is installed.
 ifneq ($(filter train manifest pack,$(MAKECMDGOALS)),)
@@ -25,7 +25,7 @@ ifeq ($(strip $(EXP)),)
 $(error EXP is missing: give EXP=<experiment>, one of: $(EXPERIMENTS))
 endif
 endif
-ifneq ($(filter evaluate,$(MAKECMDGOALS)),)
+ifneq ($(filter resume evaluate,$(MAKECMDGOALS)),)
 ifeq ($(strip $(RUN)),)
 $(error RUN is missing: give RUN=<run folder>, the last line that `make train` printed)
 endif
@@ -46,8 +46,11 @@ help: ## list the commands
 
 setup: $(READY) ## make .venv from pyproject.toml and constraints.txt (the other commands do it by themselves)
 
-train: $(READY) ## train, develop and test: EXP=<experiment> [ARGS="a.b=c d=e"]
-	@$(BIN)/python -m experiments train "$(EXP)" $(ARGUMENTS)
+train: $(READY) ## train, develop and test: EXP=<experiment> [RESUME=auto] [ARGS="a.b=c d=e"]
+	@$(BIN)/python -m experiments train "$(EXP)" $(if $(RESUME),resume="$(RESUME)") $(ARGUMENTS)
+
+resume: $(READY) ## go on with an interrupted run: RUN=<run folder>
+	@$(BIN)/python -m experiments resume "$(RUN)" $(ARGUMENTS)
 
 manifest: $(READY) ## read and check an experiment's corpora, without training: EXP=<experiment> [ARGS=…]
 	@$(BIN)/python -m experiments manifest "$(EXP)" $(ARGUMENTS)

@@ -30,6 +30,16 @@ class AdversaryHealth(Callback):
         self._sum: Tensor | float = 0.0
         self._squares: Tensor | float = 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """What has been taken in of the epoch."""
+        moments = {"codes": self._codes, "sum": self._sum, "squares": self._squares}
+        return {"accuracies": self._accuracies.state_dict(), **moments}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self._accuracies.load_state_dict(state_dict["accuracies"])
+        self._codes, self._sum, self._squares = (state_dict[name] for name in ("codes", "sum", "squares"))
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

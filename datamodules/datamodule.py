@@ -55,14 +55,14 @@ class EpochLoader(DataLoader[Any]):
     Lightning tells samplers the epoch only after it made the iterator, when workers have begun to draw.
     """
 
-    def __init__(self, sampler: QuotaBatchSampler, epoch: int, **kwargs: Any) -> None:
+    def __init__(self, sampler: QuotaBatchSampler, step: int, **kwargs: Any) -> None:
         super().__init__(batch_sampler=sampler, **kwargs)
         self.quotas = sampler
-        self.epoch = epoch
+        self.step = step
 
     def __iter__(self) -> Any:
-        self.quotas.epoch = self.epoch
-        self.epoch += 1
+        self.quotas.epoch, self.quotas.start = divmod(self.step, self.quotas.steps)
+        self.step += self.quotas.steps - self.quotas.start
         return super().__iter__()
 
 
@@ -482,7 +482,7 @@ class SpeechDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Endless supply of mixed batches, ``steps_per_epoch`` at a time."""
-        rank, world_size, epoch = self._place()
+        rank, world_size, step = self._place()
         names = ["data.quota", *(f"data.auxiliary: {one.corpus}" for one in self.auxiliary)]
         sampler = QuotaBatchSampler(
             names, [len(pool) for pool in self.pools], self.quotas, self.steps_per_epoch, self.seed, rank, world_size
@@ -493,7 +493,7 @@ class SpeechDataModule(LightningDataModule):
         if loading["num_workers"]:
             ring = Ring(loading["num_workers"], _READ_AHEAD, sum(self.quotas) // world_size, width)
             loading["collate_fn"] = CollateInRing(loading["collate_fn"], ring)
-        return EpochLoader(sampler, epoch, dataset=dataset, **loading)
+        return EpochLoader(sampler, step, dataset=dataset, **loading)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The development set, each utterance whole and once."""
@@ -522,7 +522,11 @@ class SpeechDataModule(LightningDataModule):
     def _place(self) -> tuple[int, int, int]:
         if self.trainer is None:
             return 0, 1, 0
-        return self.trainer.global_rank, self.trainer.world_size, self.trainer.current_epoch
+        return (
+            self.trainer.global_rank,
+            self.trainer.world_size,
+            self.trainer.fit_loop.epoch_loop.batch_progress.total.ready,
+        )
 
     def _loading(self, persistent: bool) -> dict[str, Any]:
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type

@@ -119,6 +119,7 @@ class QuotaBatchSampler(Sampler[list[Draw]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.start = 0
 
     def __len__(self) -> int:
         return self.steps
@@ -143,7 +144,7 @@ class QuotaBatchSampler(Sampler[list[Draw]]):
 
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch = self.epoch
-        for index in range(self.steps):
+        for index in range(self.start, self.steps):
             yield self.batch(epoch, index)
 
 

@@ -1,13 +1,15 @@
-"""The command line: ``python -m experiments train|manifest|evaluate|data|pack``."""
+"""The command line: ``python -m experiments train|resume|manifest|evaluate|data|pack``."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from experiments.commands import finish
-from experiments.config import load, load_run
+from datamodules.errors import InputError
+from experiments.commands import finish, own_settings
+from experiments.config import Config, load, load_run
 from experiments.hush import hush
 from experiments.importing import importing
+from experiments.resuming import unfinished
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=what)
         command.add_argument("experiment", help="name of an experiment, or a YAML file")
         command.add_argument("settings", nargs="*", help="key=value")
+    command = commands.add_parser("resume", help="go on with a run that was interrupted")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("settings", nargs="*", help="key=value")
     command = commands.add_parser("evaluate", help="score the best checkpoint of a run again")
     command.add_argument("run", type=Path, help="run folder")
     command.add_argument("settings", nargs="*", help="key=value")
@@ -55,17 +60,31 @@ def _run(given: argparse.Namespace, settings: list[str]) -> None:
 
         evaluate(config, given.run)
         return
+    if given.command == "resume":
+        _train(load_run(given.run, settings), given.run)
+        return
+    own, settings = own_settings(settings, {"resume": ""})
+    if own["resume"] not in ("", "auto"):
+        raise InputError(f"resume={own['resume']}", "Give resume=auto, or `make resume RUN=<run folder>`.")
     config = load(given.experiment, settings)
     if given.command == "train":
-        with importing(with_wandb=config.wandb.enabled):
-            from experiments.run import train
-
-        train(config)
+        folder = unfinished(config) if own["resume"] else None
+        _train(load_run(folder) if folder else config, folder)
     else:
         with importing():
             from experiments.manifest import manifest
 
         manifest(config)
+
+
+def _train(config: Config, resume: Path | None) -> None:
+    if resume and (resume / "results.json").exists():
+        print(f"{resume} has ended: nothing is left to do.\n{resume}", flush=True)
+        return
+    with importing(with_wandb=config.wandb.enabled):
+        from experiments.run import train
+
+    train(config, resume=resume)
 
 
 if __name__ == "__main__":

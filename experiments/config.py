@@ -46,6 +46,7 @@ class TrainerSettings:
         teachers: Run folders, whose models are in turn the teacher of ``model.consistency``; without any, the average
             of the model's own weights is.
         patience: Epochs without a better development score after which training stops; 0 never stops early.
+        checkpoint_minutes: Within an epoch, time from one checkpoint to the next; there is one after each epoch, too.
         threads: CPU threads of PyTorch; 0 leaves it to PyTorch.
         compile: Compiles encoder and decoder for training (``torch.compile``): a minute or more at the start.
         matmul: How exactly a GPU multiplies float32: ``highest``, ``high`` (TF32) or ``medium``; a CPU is always exact.
@@ -62,6 +63,7 @@ class TrainerSettings:
     monitor: str = "dev/uar"
     teachers: list[str] = field(default_factory=list)
     patience: int = 0
+    checkpoint_minutes: float = 10.0
     threads: int = 0
     compile: bool = False
     matmul: str = "high"

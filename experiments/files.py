@@ -12,6 +12,10 @@ from datamodules.errors import InputError
 
 BEST = Path("checkpoints", "best.ckpt")
 """Of a run folder: the epoch that was best on development data."""
+LAST = Path("checkpoints", "last.ckpt")
+"""Of a run folder: what an interrupted training goes on from."""
+BEFORE = Path("checkpoints", "before.ckpt")
+"""Of a run folder: the one before it, should it be damaged."""
 
 
 def make_folder(folder: Path, new: bool = True) -> None:

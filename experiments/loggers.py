@@ -1,31 +1,91 @@
 """Where a run is logged: metrics.csv always, Weights & Biases online or offline."""
 
+import csv
+import io
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
 from datamodules.errors import InputError
 from experiments.config import Config, to_dict
+from experiments.files import replacing
 
 ARTIFACT = ("*.yaml", "*.json", "*.csv", "figures/*.png", "checkpoints/best.ckpt")
 SECONDS_TO_ANSWER = 5
 
 
+class MetricsFile(Logger):
+    """Scores and losses as a CSV file, a row each time that something is logged; always whole, whenever one looks.
+
+    Args:
+        path: The file. What is there is gone on from as far as ``cut`` keeps it, and otherwise replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._rows: list[dict[str, Any]] = []
+        self._saved = 0
+
+    @property
+    def name(self) -> str:
+        """None: the folder is the run's."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Likewise."""
+        return ""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def cut(self, rows: int) -> None:
+        """Goes on from the first rows of the file."""
+        if rows:
+            with self.path.open(encoding="utf-8", newline="") as stream:
+                self._rows = list(csv.DictReader(stream))[:rows]
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Adds a row."""
+        self._rows.append({**metrics, "step": step})
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Does nothing: they are in the run's ``config.yaml``."""
+
+    def save(self) -> None:
+        """Writes the file, if there is a new row."""
+        if len(self._rows) == self._saved:
+            return
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, sorted({name for row in self._rows for name in row}), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        with replacing(self.path) as stream:
+            stream.write(text.getvalue().encode())
+        self._saved = len(self._rows)
+
+
 @contextmanager
-def logged(config: Config, folder: Path) -> Iterator[list[Logger]]:
+def logged(config: Config, folder: Path, metrics: MetricsFile, identity: str) -> Iterator[list[Logger]]:
     """The loggers of a run, to be used on one process; the W&B run ends, well or failed, with the block.
+
+    Args:
+        config: Of the run.
+        folder: Its folder.
+        metrics: Its file of scores and losses.
+        identity: Of the W&B run: one that is known there is gone on with.
 
     Raises:
         InputError: W&B is set up wrongly, or refuses the run.
     """
-    csv_logger = CSVLogger(save_dir=folder, name="", version="")
     if not config.wandb.enabled:
-        yield [csv_logger]
+        yield [metrics]
         return
     import wandb
 
@@ -36,7 +96,7 @@ def logged(config: Config, folder: Path) -> Iterator[list[Logger]]:
             f"W&B cannot use its settings: {error}", "Correct the WANDB_ variables, or give wandb.enabled=false."
         ) from error
     if settings.mode == "disabled":
-        yield [csv_logger]
+        yield [metrics]
         return
     why = _why_offline(settings)
     if why:
@@ -45,6 +105,8 @@ def logged(config: Config, folder: Path) -> Iterator[list[Logger]]:
         run = wandb.init(
             name=f"{config.experiment}/{folder.name}",
             dir=folder,
+            id=identity,
+            resume="allow",
             project=config.wandb.project,
             entity=config.wandb.entity,
             group=config.wandb.group,
@@ -63,7 +125,7 @@ def logged(config: Config, folder: Path) -> Iterator[list[Logger]]:
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     try:
-        yield [csv_logger, WandbLogger(experiment=run)]
+        yield [metrics, WandbLogger(experiment=run)]
     except BaseException:
         run.finish(exit_code=1)
         raise

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from datamodules.collection import Collection
 from datamodules.errors import InputError
-from experiments.files import BEST, digest, replacing
+from experiments.files import BEFORE, BEST, LAST, digest, replacing
 
 _RECORDS = ":(exclude,top)docs/studies"
 """What runs of a study are written down in, which is no part of the code that makes them."""
@@ -24,7 +25,7 @@ PACKAGES = ("torch", "torchaudio", "lightning", "torchmetrics", "wandb", "omegac
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes checkpoints at once, on the file system that they stay on.
+    """Writes checkpoints at once, on the file system that they stay on; of the last ones, two are kept.
 
     Lightning's own way leads through the system's temporary folder, from where another file system is reached by a
     copy, which may remain half done.
@@ -35,9 +36,12 @@ class CheckpointFiles(TorchCheckpointIO):
         # Not into the file: of a full disk, PyTorch would tell something about positions in an archive.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(Path(path)) as stream:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as stream:
             stream.write(buffer.getbuffer())
+            if path.name == LAST.name and path.exists():
+                path.replace(path.with_name(BEFORE.name))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -56,6 +60,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not (isinstance(checkpoint, dict) and {"state_dict", "epoch"} <= set(checkpoint)):
         raise InputError(f"{path} is no checkpoint of a run", "Give the folder of a finished run.")
     return checkpoint
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """What a training goes on from: the last checkpoint of a run that can be read; none where there is none.
+
+    A damaged one is told on standard error and put aside, and the one before it is taken.
+    """
+    for path in (folder / LAST, folder / BEFORE):
+        if path.exists():
+            try:
+                read_checkpoint(path)
+            except InputError as error:
+                print(f"going on without it: {error}", file=sys.stderr, flush=True)
+                with suppress(FileNotFoundError):  # another process was quicker
+                    path.replace(path.with_suffix(".damaged"))
+            else:
+                return path
+    return None
 
 
 def environment(collection: Collection, teachers: Iterable[str] = ()) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One run from a configuration: train, choose the epoch on development data, test once, write it all down."""
 
-import time
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
@@ -20,6 +20,7 @@ from callbacks.evaluation import Evaluation, write_predictions
 from callbacks.figures import write_figures
 from callbacks.health import AdversaryHealth
 from callbacks.progress import Progress
+from callbacks.resuming import LastCheckpoint
 from callbacks.schedule import AdversarialSchedule
 from callbacks.summary import print_summary
 from datamodules.datamodule import SpeechDataModule
@@ -27,9 +28,9 @@ from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 from experiments.allocation import keep_freed_memory
 from experiments.config import Config, Matmul, Precision, TrainerSettings, save
-from experiments.files import BEST, make_folder, read_json, write_json
-from experiments.loggers import log_results, logged
-from experiments.records import CheckpointFiles, environment, read_checkpoint
+from experiments.files import BEST, LAST, make_folder, read_json, write_json
+from experiments.loggers import MetricsFile, log_results, logged
+from experiments.records import CheckpointFiles, environment, last_checkpoint, read_checkpoint
 from experiments.teachers import read_teachers
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.heads import Head
@@ -47,7 +48,7 @@ ACCELERATORS: dict[str, tuple[type[Accelerator], ...]] = {
 """What ``trainer.accelerator`` may be, and what it stands for, in order."""
 
 
-def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
+def train(config: Config, callbacks: Sequence[Callback] = (), resume: Path | None = None) -> Path:
     """Trains, and evaluates the epoch that was best on development data; prints the run folder last.
 
     All processes of a distributed run call this; only the first one writes and prints.
@@ -55,6 +56,7 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
     Args:
         config: What ``load`` reads.
         callbacks: The caller's own, called after those of the experiment.
+        resume: An unfinished run of this configuration, to go on with; without, a new one is begun.
 
     Returns:
         The run folder.
@@ -74,25 +76,24 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
     _check_adaptation(config)
 
     name = config.run or f"{datetime.now():%Y%m%d-%H%M%S}-fold{config.split.fold}-seed{config.seed}"
-    folder = Path(config.output, config.experiment, name)
+    folder = resume or Path(config.output, config.experiment, name)
+    last = last_checkpoint(folder) if resume else None
     training = _training_callbacks(config, module.total_steps)
-    checkpoints = _checkpoints((folder / BEST).parent, config.trainer.monitor)
+    metrics = MetricsFile(folder / "metrics.csv")
+    saving = LastCheckpoint(folder / LAST, config.trainer.checkpoint_minutes, metrics)
+    checkpoints = [_best_checkpoint((folder / BEST).parent, config.trainer.monitor), saving]
     trainer = make_trainer(config, [Evaluation(data.labels.emotions), *training, *callbacks, *checkpoints])
     _check_batches(data, trainer)
+    here = environment(data.collection, config.trainer.teachers)
     if trainer.is_global_zero:
-        make_folder(folder)
-        save(config, folder / "config.yaml")
-        write_json(folder / "data_report.json", data.report)
-        write_json(folder / "environment.json", environment(data.collection, config.trainer.teachers))
+        _begin(config, data, folder, here, resumed=resume is not None)
 
     logging: AbstractContextManager[list[Logger]] = nullcontext([])
     if trainer.is_global_zero:
-        logging = logged(config, folder)
+        logging = logged(config, folder, metrics, read_json(folder / "environment.json")["wandb"])
     with logging as loggers:
         trainer.loggers = loggers
-        started = time.monotonic()
-        trainer.fit(module, datamodule=data)
-        train_seconds = time.monotonic() - started
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
 
         # Processes that started at another second have another name in mind.
         folder = Path(trainer.strategy.broadcast(str(folder)))
@@ -109,7 +110,7 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
                 "parameters": module.parameter_count,
                 "labelled": len(data.pools[0]),
                 "device": _device_name(trainer.strategy.root_device),
-                "train_seconds": train_seconds,
+                "train_seconds": saving.seconds,
                 "unreadable_files": faults,
                 **{split: evaluation.scores(split) for split in SPLITS},
             }
@@ -118,6 +119,30 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
         print_summary(results, data.report)
         print(folder, flush=True)
     return folder
+
+
+def _begin(config: Config, data: SpeechDataModule, folder: Path, here: dict[str, Any], resumed: bool) -> None:
+    """Writes down what is known before the first step.
+
+    Raises:
+        InputError: The run folder is there already, or the corpora are not those that the run was begun with.
+    """
+    file = folder / "environment.json"
+    if not resumed:
+        make_folder(folder)
+        save(config, folder / "config.yaml")
+        write_json(folder / "data_report.json", data.report)
+    known = read_json(file) if resumed and file.exists() else {**here, "wandb": secrets.token_hex(4), "resumed": []}
+    changed = [name for name, sha256 in here["manifests"].items() if known["manifests"].get(name) != sha256]
+    if changed:
+        raise InputError(
+            f"{folder} cannot go on: since it was begun, {', '.join(changed)} has changed",
+            "Bring back what was there, or begin a new run.",
+        )
+    if resumed:
+        known["resumed"].append({name: here[name] for name in ("command", "git", "machine", "packages")})
+        write_json(folder / "data_report.json", data.report)
+    write_json(file, known)
 
 
 def evaluate(config: Config, folder: Path) -> dict[str, Any]:
@@ -319,12 +344,8 @@ def _training_callbacks(config: Config, total_steps: int) -> list[Callback]:
     return callbacks
 
 
-def _checkpoints(folder: Path, monitor: str) -> list[Callback]:
-    """The best epoch, and the last one: Lightning's ``save_last`` would copy the best."""
-    return [
-        ModelCheckpoint(folder, BEST.stem, monitor=monitor, mode="max", enable_version_counter=False),
-        ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
-    ]
+def _best_checkpoint(folder: Path, monitor: str) -> Callback:
+    return ModelCheckpoint(folder, BEST.stem, monitor=monitor, mode="max", enable_version_counter=False)
 
 
 def _device_name(device: torch.device) -> str:

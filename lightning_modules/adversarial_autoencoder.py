@@ -244,6 +244,14 @@ class AdversarialAutoencoder(LightningModule):
         """Logs the mean losses of the epoch."""
         self._means.log(self)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the sums of an epoch's losses, too."""
+        checkpoint["means"] = self._means.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on with them."""
+        self._means.load_state_dict(checkpoint["means"])
+
     @torch.no_grad()
     def view(self, batch: Batch) -> View:
         """Draws the augmented view of a batch that the encoder sees in training."""

@@ -1,6 +1,7 @@
 """Means over an epoch."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -30,6 +31,14 @@ class EpochMeans:
         self._names = tuple(values)
         self._sums = weighted if self._sums is None else self._sums + weighted
         self._weight += batch_size
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been taken in."""
+        return {"names": list(self._names), "sums": self._sums, "weight": self._weight}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from there."""
+        self._names, self._sums, self._weight = tuple(state["names"]), state["sums"], state["weight"]
 
     def log(self, module: LightningModule) -> None:
         """Logs the means over all steps and processes, and begins anew; to be called at the end of the epoch."""

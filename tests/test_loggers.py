@@ -5,18 +5,20 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import wandb
+from lightning.pytorch.loggers import Logger
 
 from datamodules.errors import InputError
 from experiments import loggers
 from experiments.config import Config
 from experiments.hush import hush
-from experiments.loggers import logged
+from experiments.loggers import MetricsFile, logged
 from tests import runs, trees
 
 KEY = "0123456789" * 4
@@ -27,9 +29,13 @@ def config() -> Config:
     return Config(experiment="demo")
 
 
+def begun(config: Config, folder: Path) -> AbstractContextManager[list[Logger]]:
+    return logged(config, folder, MetricsFile(folder / "metrics.csv"), "a1b2")
+
+
 def only_csv(config: Config, folder: Path) -> bool:
-    with logged(config, folder) as made:
-        return [type(logger).__name__ for logger in made] == ["CSVLogger"]
+    with begun(config, folder) as made:
+        return [type(logger).__name__ for logger in made] == ["MetricsFile"]
 
 
 def test_everything_lands_in_an_offline_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +65,7 @@ def test_everything_lands_in_an_offline_run(tmp_path: Path, capfd: pytest.Captur
 
 def test_a_failed_run_is_closed(tmp_path: Path, config: Config) -> None:
     def diverge() -> None:
-        with logged(config, tmp_path):
+        with begun(config, tmp_path):
             assert wandb.run is not None
             raise InputError("diverged")
 
@@ -84,7 +90,10 @@ def test_settings_that_wandb_cannot_read(tmp_path: Path, config: Config, monkeyp
     wandb.teardown()
     with monkeypatch.context() as patch:
         patch.setenv("WANDB_MODE", "sometimes")
-        with pytest.raises(InputError, match="WANDB_ variables"), logged(config, tmp_path):
+        with (
+            pytest.raises(InputError, match="WANDB_ variables"),
+            begun(config, tmp_path),
+        ):
             pass
     wandb.teardown()
 
@@ -95,7 +104,10 @@ def test_a_refused_run_is_bad_input(tmp_path: Path, config: Config, monkeypatch:
 
     monkeypatch.setattr(wandb, "init", refuse)
     config.wandb.entity = "nobody"
-    with pytest.raises(InputError, match=r"wandb.entity=nobody\): permission denied"), logged(config, tmp_path):
+    with (
+        pytest.raises(InputError, match=r"wandb.entity=nobody\): permission denied"),
+        begun(config, tmp_path),
+    ):
         pass
 
 

@@ -32,7 +32,8 @@ def batch_time_growth(bench: Bench) -> Measurement:
 
     def compose(data: SpeechDataModule, loader: EpochLoader) -> float:
         """Milliseconds a batch; other batches each time."""
-        epoch, loader.epoch = loader.epoch, loader.epoch + 1
+        epoch = loader.step // loader.quotas.steps
+        loader.step += loader.quotas.steps
         started = time.perf_counter()
         for step in range(batches):
             draws = loader.quotas.batch(epoch, step)

@@ -1,0 +1,41 @@
+"""Finds the run that an interrupted command left."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from datamodules.errors import InputError
+from experiments.config import Config, load_run
+from experiments.limits import leaves
+
+_OF_THE_MACHINE = ("run", "output", "data.workers", "data.cache", "trainer.threads", "trainer.precision")
+"""Settings that may differ when a run goes on; what there was before, holds."""
+
+
+def unfinished(config: Config) -> Path | None:
+    """The newest run of a configuration that has not ended; none where there is none.
+
+    Raises:
+        InputError: A run of the wanted name is there, and is of another configuration.
+    """
+    base = Path(config.output, config.experiment)
+    if config.run:
+        folder = base / config.run
+        if (folder / "config.yaml").exists():
+            if differing := _differing(config, load_run(folder)):
+                raise InputError(
+                    f"{folder} is a run with other settings: {', '.join(differing)}",
+                    "Give the settings that it was begun with, or another run=<name>.",
+                )
+            return folder
+        return None
+    found = [path.parent for path in base.glob("*/config.yaml") if not (path.parent / "results.json").exists()]
+    for folder in sorted(found, key=lambda one: one.stat().st_mtime, reverse=True):
+        if not _differing(config, load_run(folder)):
+            return folder
+    return None
+
+
+def _differing(wanted: Config, there: Config) -> list[str]:
+    found, known = (dict(leaves(asdict(one))) for one in (wanted, there))
+    keys = dict.fromkeys([*found, *known])
+    return [key for key in keys if found.get(key) != known.get(key) and key not in _OF_THE_MACHINE]
