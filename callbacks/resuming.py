@@ -74,5 +74,5 @@ class LastCheckpoint(Callback):
     def _save(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:
             logger.save()
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)  # all of the state, and not the weights alone
         self._saved = time.monotonic()

@@ -209,8 +209,9 @@ def test_an_output_that_is_no_folder(command: str, corpora: Path, tmp_path: Path
     "file",
     [
         ".environment.json.draft",
-        "metrics.csv",
+        ".metrics.csv.draft",
         ".best.ckpt.draft",
+        ".last.ckpt.draft",
         "predictions_dev.csv",
         "confusion_dev.png",
         ".results.json.draft",

@@ -2,7 +2,6 @@ from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -355,10 +354,8 @@ def test_a_batch_that_cannot_be_filled_stops(tmp_path: Path, workers: int) -> No
     data = make(tmp_path, tmp_path / "cache", auxiliary=[], quota=4, max_bad_fraction=1.0, workers=workers)
     for row in data.split.train.tolist():
         fakes.empty(data.collection.row(row)["file"])
-    on_a_cpu = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        training=True, global_rank=0, world_size=1, current_epoch=0, strategy=on_a_cpu
-    )
+    data.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    data.trainer.training = True
     (batch,) = data.train_dataloader()
     with pytest.raises(InputError, match=r"^10 utterances in a row could not be read") as caught:
         data.on_before_batch_transfer(batch, 0)

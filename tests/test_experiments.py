@@ -120,9 +120,9 @@ def check_records(folder: Path, labelled: list[str]) -> None:
         assert [float(row["dev/ccc"]) for row in metrics if row["dev/ccc"]] == [pytest.approx(mean)]
     assert all(np.isfinite(float(row["train/loss"])) for row in metrics if row["train/loss"])
 
-    for name in ("best", "last"):
+    for name, epoch in (("best", 0), ("last", 1)):  # the last is of the beginning of the next
         checkpoint = read_checkpoint(folder / "checkpoints" / f"{name}.ckpt")
-        assert (checkpoint["epoch"], checkpoint["global_step"]) == (0, 2)
+        assert (checkpoint["epoch"], checkpoint["global_step"]) == (epoch, 2)
     assert sorted(file.name for file in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
 
     expected = {"latent_codes", "learning_curves"}
@@ -254,7 +254,7 @@ def test_settings_reach_the_trainer(corpora: Path, tmp_path: Path) -> None:
     )
     # Nothing gets better: the first epoch is the best, and the second is the last that is waited for.
     last = read_checkpoint(folder / "checkpoints" / "last.ckpt")
-    assert (read_json(folder, "results")["best_epoch"], last["epoch"]) == (0, 1)
+    assert (read_json(folder, "results")["best_epoch"], last["epoch"]) == (0, 2)
     assert "averaging_state" not in last
     assert main(["evaluate", str(folder)]) == 0
 
