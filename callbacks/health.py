@@ -49,8 +49,9 @@ class AdversaryHealth(Callback):
         if "prior" in _adversaries(pl_module):
             code = outputs["code"].double()
             self._codes += len(code)
-            self._sum = self._sum + code.sum(0)
-            self._squares = self._squares + code.square().sum(0)
+            # What a checkpoint held may be on another device.
+            self._sum = torch.as_tensor(self._sum, device=code.device) + code.sum(0)
+            self._squares = torch.as_tensor(self._squares, device=code.device) + code.square().sum(0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the mean accuracies, and the moments of the epoch's codes against the prior's."""

@@ -6,6 +6,9 @@ from typing import Any, Protocol
 
 from lightning import Callback, LightningModule, Trainer
 
+ASK_EVERY = 20
+"""Batches after which several processes ask the first whether it is time for a checkpoint."""
+
 
 class Rows(Protocol):
     """A log that can be cut off where a checkpoint was made."""
@@ -61,6 +64,8 @@ class LastCheckpoint(Callback):
         """Saves where it is time to."""
         due = time.monotonic() - self._saved >= 60 * self.minutes
         if trainer.world_size > 1:
+            if batch_idx % ASK_EVERY:  # all processes have to agree, which takes time
+                return
             due = trainer.strategy.broadcast(due)
         if due and not trainer.is_last_batch:
             self._save(trainer)

@@ -1,5 +1,6 @@
 """Finds the run that an interrupted command left."""
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,8 +31,9 @@ def unfinished(config: Config) -> Path | None:
         return None
     found = [path.parent for path in base.glob("*/config.yaml") if not (path.parent / "results.json").exists()]
     for folder in sorted(found, key=lambda one: one.stat().st_mtime, reverse=True):
-        if not _differing(config, load_run(folder)):
-            return folder
+        with suppress(InputError):  # of a version with other settings
+            if not _differing(config, load_run(folder)):
+                return folder
     return None
 
 

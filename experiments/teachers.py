@@ -39,8 +39,8 @@ def read_teachers(config: Config, data: SpeechDataModule) -> list[AdversarialAut
 def _read(folder: Path, config: Config, data: SpeechDataModule) -> AdversarialAutoencoder:
     teacher = load_run(folder)
     checkpoint = read_checkpoint(folder / BEST)
-    for reason in _reasons_against(folder, teacher, config, data):
-        raise InputError(f"trainer.teachers: {folder} {reason}", _REMEDY)
+    if reasons := _reasons_against(folder, teacher, config, data):
+        raise InputError(f"trainer.teachers: {folder} {'; it '.join(reasons)}", _REMEDY)
     module = AdversarialAutoencoder(_emotion_alone(teacher.model), data.labels, total_steps=1, seed=0)
     found = checkpoint["state_dict"]
     try:
@@ -54,15 +54,20 @@ def _read(folder: Path, config: Config, data: SpeechDataModule) -> AdversarialAu
 
 def _reasons_against(folder: Path, teacher: Config, config: Config, data: SpeechDataModule) -> list[str]:
     reasons = []
-    if list(teacher.data.classes) != list(config.data.classes):
+    if list(teacher.data.classes.items()) != list(config.data.classes.items()):
         reasons.append(f"tells {', '.join(teacher.data.classes)} apart, and this run {', '.join(config.data.classes)}")
     if teacher.model.features != config.model.features:
         reasons.append("hears other features (model.features)")
     sides = read_json(folder / "data_report.json")["split"]
     here = data.report["split"]
-    held_out = {speaker for side in ("development", "test") for speaker in here[side]["speakers"]}
-    if heard := sorted(held_out & set(sides["train"]["speakers"])):
+    held_out = {side: set(here[side]["speakers"]) for side in ("development", "test")}
+    if heard := sorted((held_out["development"] | held_out["test"]) & set(sides["train"]["speakers"])):
         reasons.append(f"was trained on {', '.join(heard)}, who is held out here")
+    if heard := sorted(held_out["test"] & set(sides["development"]["speakers"])):
+        reasons.append(f"had its epoch chosen by {', '.join(heard)}, who is tested here")
+    tested = {*config.data.labelled, *config.split.test_corpora} - set(teacher.data.labelled)
+    if heard := sorted(tested & {one.corpus for one in teacher.data.auxiliary}):
+        reasons.append(f"heard {', '.join(heard)} (data.auxiliary), of whom speakers are held out here")
     hidden = [(one.data.labelled_share, one.seed) for one in (teacher, config)]
     if config.data.labelled_share < 1 and hidden[0] != hidden[1]:
         reasons.append(

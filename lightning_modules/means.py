@@ -29,7 +29,8 @@ class EpochMeans:
             return
         weighted = torch.stack([value.detach().float() for value in values.values()]) * batch_size
         self._names = tuple(values)
-        self._sums = weighted if self._sums is None else self._sums + weighted
+        # What a checkpoint held may be on another device.
+        self._sums = weighted if self._sums is None else self._sums.to(weighted.device) + weighted
         self._weight += batch_size
 
     def state_dict(self) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def test_a_run_is_taught(root: Path, teacher: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["split.fold=1"], "was trained on ravdess/"),
+        (["split.fold=1"], "had its epoch chosen by ravdess/"),
+        (["split.fold=2"], "was trained on ravdess/"),
         (["data.labelled_share=0.5"], "has data.labelled_share=1 with seed=0, and this run 0.5 with seed=0: it knows"),
         (
             ["data.classes={calm: [calm], sad: [sadness]}"],
