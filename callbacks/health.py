@@ -6,6 +6,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from lightning_modules import processes
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.discriminator import Adversary
 from lightning_modules.means import EpochMeans
@@ -27,18 +28,18 @@ class AdversaryHealth(Callback):
     def _reset(self) -> None:
         self._accuracies = EpochMeans()
         self._codes = 0
-        self._sum: Tensor | float = 0.0
-        self._squares: Tensor | float = 0.0
+        self._moments: Tensor | None = None  # sums of codes and of their squares, (2, code)
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been taken in of the epoch."""
-        moments = {"codes": self._codes, "sum": self._sum, "squares": self._squares}
-        return {"accuracies": self._accuracies.state_dict(), **moments}
+        """What each process has taken in of the epoch; called by all of them."""
+        moments = None if self._moments is None else processes.stacked(self._moments)
+        return {"accuracies": self._accuracies.state_dict(), "codes": self._codes, "moments": moments}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from there."""
+        """Goes on from there, each process from what it had."""
         self._accuracies.load_state_dict(state_dict["accuracies"])
-        self._codes, self._sum, self._squares = (state_dict[name] for name in ("codes", "sum", "squares"))
+        moments = state_dict["moments"]
+        self._codes, self._moments = state_dict["codes"], None if moments is None else moments[processes.rank()]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -49,17 +50,17 @@ class AdversaryHealth(Callback):
         if "prior" in _adversaries(pl_module):
             code = outputs["code"].double()
             self._codes += len(code)
+            moments = torch.stack([code.sum(0), code.square().sum(0)])
             # What a checkpoint held may be on another device.
-            self._sum = torch.as_tensor(self._sum, device=code.device) + code.sum(0)
-            self._squares = torch.as_tensor(self._squares, device=code.device) + code.square().sum(0)
+            self._moments = moments if self._moments is None else self._moments.to(code.device) + moments
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the mean accuracies, and the moments of the epoch's codes against the prior's."""
         self._accuracies.log(pl_module)
-        if self._codes:
+        if self._moments is not None:
             prior = cast(Adversary, _adversaries(pl_module)["prior"]).prior
-            mean = torch.as_tensor(self._sum / self._codes)
-            deviation = (torch.as_tensor(self._squares / self._codes) - mean.square()).clamp(min=0).sqrt()
+            mean, squares = processes.total(self._moments) / (self._codes * processes.count())
+            deviation = (squares - mean.square()).clamp(min=0).sqrt()
             prior_mean, prior_deviation = (moment.to(mean) for moment in prior.moments())
             distance = (mean - prior_mean).square().mean().sqrt()
             pl_module.log("adversary/mean_distance", distance.float(), sync_dist=True)

@@ -32,6 +32,7 @@ class Batch:
             ``Labels``; ``dimensions`` (batch, 3), float32 in [0, 1], in the order of ``DIMENSIONS``, NaN where missing;
             with soft labels ``votes`` (batch, classes), float32, the raters' votes as shares, NaN where missing.
         faults: Files that could not be read while the batch was made, and why.
+        places: Of a training batch, the places of its utterances in the batch that all processes share, (batch,).
     """
 
     waveform: Tensor
@@ -40,6 +41,7 @@ class Batch:
     sizes: tuple[int, int, int]
     targets: dict[str, Tensor]
     faults: list[str] = field(default_factory=list)
+    places: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.row)

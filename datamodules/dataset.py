@@ -27,6 +27,7 @@ class Item:
     part: int
     targets: dict[str, NDArray[Any]]
     fault: str | None = None
+    place: int = 0
 
 
 class SpeechDataset(Dataset[Item]):
@@ -75,6 +76,8 @@ class SpeechDataset(Dataset[Item]):
         for number, same in groupby(draws, lambda draw: draw.pool):
             some = list(same)
             items += self._of_pool(self.pools[number], some, cropped[len(items) : len(items) + len(some)])
+        for item, draw in zip(items, draws, strict=True):
+            item.place = draw.place
         return items
 
     def _of_pool(self, pool: Pool, draws: list[Draw], cropped: list[bool]) -> list[Item]:
@@ -169,6 +172,7 @@ class Collate:
             sizes=(parts.count(LABELLED), parts.count(SPEAKER), parts.count(UNLABELLED)),
             targets={name: self._stack([item.targets[name] for item in items]) for name in items[0].targets},
             faults=[item.fault for item in items if item.fault],
+            places=tuple(item.place for item in items),
         )
 
     @staticmethod

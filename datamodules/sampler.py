@@ -25,11 +25,13 @@ class Draw:
         pool: Index of the pool.
         position: Position in the pool.
         crop: In [0, 1): where a crop begins, from the first place where it can to the last.
+        place: In the batch that all processes share.
     """
 
     pool: int
     position: int
     crop: float
+    place: int = 0
 
 
 def _scramble(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -127,6 +129,7 @@ class QuotaBatchSampler(Sampler[list[Draw]]):
     def batch(self, epoch: int, index: int) -> list[Draw]:
         """Batch ``index`` of ``epoch`` for this process."""
         draws: list[Draw] = []
+        before = 0  # utterances of the pools so far, in all processes
         for pool, (size, quota) in enumerate(zip(self.sizes, self.quotas, strict=True)):
             share = quota // self.world_size
             first = (epoch * self.steps + index) * quota + self.rank * share
@@ -139,7 +142,9 @@ class QuotaBatchSampler(Sampler[list[Draw]]):
             with np.errstate(over="ignore"):
                 scrambled = _scramble(place.astype(np.uint64) * _GOLDEN + np.uint64(_key(self.seed, pool, -1)))
             crops = (scrambled >> np.uint64(11)) * 2.0**-53  # as many bits as a float holds
-            draws += map(Draw, repeat(pool, share), positions.tolist(), crops.tolist())
+            places = range(before + self.rank * share, before + (self.rank + 1) * share)
+            draws += map(Draw, repeat(pool, share), positions.tolist(), crops.tolist(), places)
+            before += quota
         return draws
 
     def __iter__(self) -> Iterator[list[Draw]]:

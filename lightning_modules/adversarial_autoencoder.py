@@ -1,7 +1,6 @@
 """The LightningModule: encoder, decoder, adversary and heads, put together."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,13 @@ from datamodules.batch import LABELLED, Batch, Labels
 from lightning_modules import augmentation
 from lightning_modules.decoder import Decoder
 from lightning_modules.discriminator import PRIORS, Adversary
+from lightning_modules.draws import ALONE, Draws, shared
 from lightning_modules.encoder import Encoder
 from lightning_modules.features import LogMel
 from lightning_modules.heads import TASKS, Head
 from lightning_modules.losses import consistency_loss, divergence_loss, reconstruction_loss
 from lightning_modules.means import EpochMeans
+from lightning_modules.normalisation import statistics_anew, statistics_kept
 from lightning_modules.priors import CategoricalPrior, GaussianPrior, MixturePrior, Prior
 from lightning_modules.settings import ModelSettings
 from lightning_modules.windows import Windows
@@ -178,8 +179,8 @@ class AdversarialAutoencoder(LightningModule):
                 self._in_training[name] = torch.compile(part.forward, **options)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Makes every random draw of a step a function of seed, step and process: nothing to save, nothing to lose."""
-        seed = hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63
+        """Makes every random draw of a step a function of seed and step: nothing to save, nothing to lose."""
+        seed = hash((self.seed, self.global_step, batch_idx, 0)) % 2**63
         # What ``torch.manual_seed`` does for these two it would note for all other kinds of devices, with a traceback.
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
@@ -191,19 +192,21 @@ class AdversarialAutoencoder(LightningModule):
         Returns:
             ``loss``, and for callbacks ``code`` (batch, code) and the accuracy of each discriminator.
         """
-        view = self.view(batch)
-        code = self.encode(view.seen, view.frames, batch.sizes[LABELLED])
+        draws = shared(batch.places, self.device)
+        view = self.view(batch, draws)
+        code = self.encode(view.seen, view.frames, batch.sizes[LABELLED], draws)
         terms: dict[str, tuple[float, Tensor]] = {}
         if self.settings.variational > 0:
             code, log_variance = code.chunk(2, dim=1)
             terms["divergence"] = (self.settings.variational, divergence_loss(code, log_variance))
-            code = code + torch.randn_like(code) * (log_variance / 2).exp()
+            code = code + draws.normal_like(code) * (log_variance / 2).exp()
         latent = {"prior": code}
         for name, head in self._heads():
             # Outputs for utterances that cannot have the label would be for nothing, and there may be many speakers.
             carrying = batch.carrying(head.task.target)
             categorical = name == "emotion" and "categorical" in self.adversaries
-            outputs = head(self.read(code if categorical else code[carrying], head), self.strengths.reversal)
+            of = slice(None) if categorical else carrying
+            outputs = head(self.read(code[of], head), self.strengths.reversal, draws[of])
             if categorical:
                 latent["categorical"] = outputs.softmax(1)
             loss = sum(
@@ -215,7 +218,7 @@ class AdversarialAutoencoder(LightningModule):
         if self._teachers:
             terms["consistency"] = (
                 self.settings.consistency.weight * self.strengths.consistency,
-                self._disagreement(view, code, batch.sizes[LABELLED]),
+                self._disagreement(view, code, batch.sizes[LABELLED], draws),
             )
 
         if self.decoder is not None:
@@ -228,7 +231,7 @@ class AdversarialAutoencoder(LightningModule):
         emotion = batch.targets["emotion"]
         weights = {"prior": self.settings.adversary.weight, "categorical": self.settings.categorical}
         for name, adversary in self.adversaries.items():
-            contest = adversary(latent[name], emotion, self.strengths.noise)
+            contest = adversary(latent[name], emotion, self.strengths.noise, draws)
             terms[name] = (weights[name] * self.strengths.prior, contest.generator)
             # Its own learning rate, and gradients that reach nothing else: no weight is needed.
             terms[f"{name}_discriminator"] = (1.0, contest.discriminator)
@@ -253,15 +256,15 @@ class AdversarialAutoencoder(LightningModule):
         self._means.load_state_dict(checkpoint["means"])
 
     @torch.no_grad()
-    def view(self, batch: Batch) -> View:
+    def view(self, batch: Batch, draws: Draws = ALONE) -> View:
         """Draws the augmented view of a batch that the encoder sees in training."""
         settings = self.settings.augmentation
         speech, length = batch.waveform, batch.length
         if settings.speed > 0:
-            factor = 1 + settings.speed * (2 * torch.rand(len(batch), device=speech.device) - 1)
+            factor = 1 + settings.speed * (2 * draws.mine(torch.rand(draws.rows(len(batch)), device=speech.device)) - 1)
             speech, length = augmentation.change_speed(speech, length, factor)
-        speech = augmentation.draw_gain(speech, settings)
-        warp = augmentation.draw_warp(len(batch), settings, speech)
+        speech = augmentation.draw_gain(speech, settings, draws)
+        warp = augmentation.draw_warp(len(batch), settings, speech, draws)
         everyone = torch.arange(len(batch), device=speech.device)
 
         def features(speech: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
@@ -270,7 +273,7 @@ class AdversarialAutoencoder(LightningModule):
                 return log_mel, frames
             return augmentation.warp(log_mel, frames, *(drawn[of] for drawn in warp))
 
-        noisy, disturbed = augmentation.disturb(speech, length, settings)
+        noisy, disturbed = augmentation.disturb(speech, length, settings, draws)
         if self.decoder is None:  # nothing else looks at undisturbed speech
             speech = speech.index_copy(0, noisy, disturbed)
         clean, frames = features(speech, everyone)
@@ -282,25 +285,31 @@ class AdversarialAutoencoder(LightningModule):
             labels = labels | {"augmentation": augmentation.kind(len(batch), noisy, warp)}
         targets = [(1.0, labels)]
         if settings.mixup > 0:
-            partner, share = augmentation.draw_mixup(len(batch), batch.sizes[LABELLED], settings.mixup, speech)
-            seen, clean = (torch.lerp(x[partner], x, share) for x in (seen, clean))
-            frames = torch.maximum(frames, frames[partner])
+            mixed = batch.sizes[LABELLED]
+            among = draws[:mixed]
+            partner, share = augmentation.draw_mixup(mixed, settings.mixup, among)
+
+            def of_partners(x: Tensor) -> Tensor:
+                return torch.cat([among.whole(x[:mixed])[partner], x[mixed:]])
+
+            seen, clean = (torch.lerp(of_partners(x), x, share) for x in (seen, clean))
+            frames = torch.maximum(frames, of_partners(frames))
             targets = [
                 (share, labels),
-                (1 - share, {name: target[partner] for name, target in labels.items()}),
+                (1 - share, {name: of_partners(target) for name, target in labels.items()}),
             ]
-        return View(augmentation.mask_log_mel(seen, settings), clean, frames, targets)
+        return View(augmentation.mask_log_mel(seen, settings, draws), clean, frames, targets)
 
-    def encode(self, log_mel: Tensor, frames: Tensor, labelled: int) -> Tensor:
+    def encode(self, log_mel: Tensor, frames: Tensor, labelled: int, draws: Draws = ALONE) -> Tensor:
         """Codes of a training batch, (batch, code), the first ``labelled`` of which are of emotional speech."""
         encoder = self._in_training["encoder"]
         if not self.settings.separate_statistics or labelled in (0, len(log_mel)):
-            return encoder(log_mel, frames)
-        with _statistics_kept(self.encoder):
-            auxiliary = encoder(log_mel[labelled:], frames[labelled:])
-        return torch.cat([encoder(log_mel[:labelled], frames[:labelled]), auxiliary])
+            return encoder(log_mel, frames, draws)
+        with statistics_kept(self.encoder):
+            auxiliary = encoder(log_mel[labelled:], frames[labelled:], draws[labelled:])
+        return torch.cat([encoder(log_mel[:labelled], frames[:labelled], draws[:labelled]), auxiliary])
 
-    def _disagreement(self, view: View, code: Tensor, labelled: int) -> Tensor:
+    def _disagreement(self, view: View, code: Tensor, labelled: int, draws: Draws) -> Tensor:
         """Consistency loss of a batch of codes, a scalar; the teacher hears undisturbed speech."""
         settings = self.settings.consistency
         of = slice(0 if settings.labelled else labelled, None)
@@ -308,7 +317,7 @@ class AdversarialAutoencoder(LightningModule):
         teacher = self._teachers[self.global_step % len(self._teachers)]
         with torch.no_grad():
             taught = teacher._probabilities(view.clean[of], view.frames[of])
-        return consistency_loss(self._emotion(code[of]), taught, settings.temperature, settings.threshold)
+        return consistency_loss(self._emotion(code[of], draws[of]), taught, settings.temperature, settings.threshold)
 
     @property
     def taught(self) -> bool:
@@ -328,10 +337,10 @@ class AdversarialAutoencoder(LightningModule):
         """Probabilities of the emotions, (batch, classes)."""
         return self._emotion(self._mean(self.encoder(log_mel, frames))).softmax(1)
 
-    def _emotion(self, code: Tensor) -> Tensor:
+    def _emotion(self, code: Tensor, draws: Draws = ALONE) -> Tensor:
         """Logits of the emotions of codes (batch, code)."""
         head = dict(self._heads())["emotion"]
-        logits: Tensor = head(self.read(code, head))
+        logits: Tensor = head(self.read(code, head), draws=draws)
         return logits
 
     def _mean(self, encoded: Tensor) -> Tensor:
@@ -436,7 +445,7 @@ class AdversarialAutoencoder(LightningModule):
         self.eval()
         self.emotion_ratio.fill_(1)
         if self.settings.adaptation.statistics:
-            with _statistics_anew(self.encoder):
+            with statistics_anew(self.encoder):
                 for waveform, length in utterances():
                     self(waveform.to(self.device), length.to(self.device))
         if self.settings.adaptation.priors:
@@ -472,33 +481,3 @@ def _forget_priors(module: nn.Module, _: object) -> None:
 def _slices(sizes: dict[str, int]) -> dict[str, slice]:
     ends = torch.tensor(list(sizes.values())).cumsum(0).tolist()
     return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
-
-
-@contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Leaves the running statistics of batch normalisation as they are; batches are still normalised by their own."""
-    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-
-
-@contextmanager
-def _statistics_anew(module: nn.Module) -> Iterator[None]:
-    """Takes the running statistics of batch normalisation as the mean over the batches that go through."""
-    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_modules.draws import ALONE, Draws
 from lightning_modules.features import frame_mask
 from lightning_modules.settings import AugmentationSettings
 
 
-def _uniform(size: int, low: float, high: float, like: Tensor) -> Tensor:
+def _uniform(size: int, low: float, high: float, like: Tensor, draws: Draws) -> Tensor:
     """(size,) numbers on the device of ``like``."""
-    return low + (high - low) * torch.rand(size, device=like.device)
+    return low + (high - low) * draws.mine(torch.rand(draws.rows(size), device=like.device))
 
 
 def change_speed(waveform: Tensor, length: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +45,7 @@ def change_gain(waveform: Tensor, gain_db: Tensor) -> Tensor:
     return waveform * factor[:, None]
 
 
-def add_noise(waveform: Tensor, length: Tensor, snr_db: Tensor, tilt: Tensor) -> Tensor:
+def add_noise(waveform: Tensor, length: Tensor, snr_db: Tensor, tilt: Tensor, white: Tensor) -> Tensor:
     """Adds noise of a given spectral slope at a given signal-to-noise ratio.
 
     Args:
@@ -52,13 +53,14 @@ def add_noise(waveform: Tensor, length: Tensor, snr_db: Tensor, tilt: Tensor) ->
         length: Valid samples, (batch,).
         snr_db: (batch,); infinite adds nothing.
         tilt: Exponent of 1/f of the noise's amplitude, (batch,): 0 is white, 0.5 pink, 1 brown.
+        white: Standard normal noise to make it from, (batch, samples).
 
     Returns:
         (batch, samples).
     """
     samples = waveform.shape[1]
     mask = frame_mask(length, samples)
-    spectrum = torch.fft.rfft(torch.randn_like(waveform))
+    spectrum = torch.fft.rfft(white)
     bins = torch.arange(1, spectrum.shape[1] + 1, device=waveform.device)
     noise: Tensor = torch.fft.irfft(spectrum * bins ** -tilt[:, None], n=samples) * mask
     level = noise.square().sum(1).sqrt().clamp(min=1e-9)
@@ -94,48 +96,64 @@ def warp(log_mel: Tensor, frames: Tensor, rate: Tensor, shift: Tensor) -> tuple[
     return warped * frame_mask(new_frames, size)[:, None], new_frames
 
 
-def mask_spans(size: int, count: int, widest: int, batch: int, like: Tensor) -> Tensor:
+def mask_spans(size: int, count: int, widest: int, batch: int, like: Tensor, draws: Draws = ALONE) -> Tensor:
     """Draws SpecAugment masks (Park et al., Interspeech 2019).
 
     Returns:
         (batch, size), True where ``count`` spans of up to ``widest`` positions hide the input.
     """
     # Whole numbers, each with the same chance: the first and the last position too.
-    width = (torch.rand(batch, count, 1, device=like.device) * (min(widest, size) + 1)).floor()
-    start = (torch.rand(batch, count, 1, device=like.device) * (size - width + 1)).floor()
+    rows = draws.rows(batch)
+    width = (torch.rand(rows, count, 1, device=like.device) * (min(widest, size) + 1)).floor()
+    start = (torch.rand(rows, count, 1, device=like.device) * (size - width + 1)).floor()
+    width, start = draws.mine(width), draws.mine(start)
     position = torch.arange(size, device=like.device)
     hidden: Tensor = ((position >= start) & (position < start + width)).any(1)
     return hidden
 
 
-def draw_gain(waveform: Tensor, settings: AugmentationSettings) -> Tensor:
+def draw_gain(waveform: Tensor, settings: AugmentationSettings, draws: Draws = ALONE) -> Tensor:
     """Random gain, utterance by utterance, (batch, samples)."""
     if settings.gain_db == 0:
         return waveform
-    return change_gain(waveform, _uniform(len(waveform), -settings.gain_db, settings.gain_db, like=waveform))
+    return change_gain(waveform, _uniform(len(waveform), -settings.gain_db, settings.gain_db, waveform, draws))
 
 
-def disturb(waveform: Tensor, length: Tensor, settings: AugmentationSettings) -> tuple[Tensor, Tensor]:
+def disturb(
+    waveform: Tensor, length: Tensor, settings: AugmentationSettings, draws: Draws = ALONE
+) -> tuple[Tensor, Tensor]:
     """Gives some utterances noise.
 
     Returns:
         Which of the batch, (disturbed,), int64, and what became of them, (disturbed, samples).
     """
-    size = len(waveform)
-    # So many of every batch, and not each by chance: a GPU need not be asked how many there are.
-    noisy = torch.randperm(size, device=waveform.device)[: round(settings.noise * size)]
-    if not len(noisy):  # not every FFT takes an empty batch
+    size, samples = waveform.shape
+    everyone = draws.rows(size)
+    # So many of every batch, and not each by chance, drawn by the CPU: a GPU need not be asked how many there are.
+    chosen = torch.randperm(everyone)[: round(settings.noise * everyone)].tolist()
+    which, here = draws.here(chosen)
+    noisy = torch.tensor(here, dtype=torch.int64, device=waveform.device)
+    if not chosen:
         return noisy, waveform[noisy]
-    snr, tilt = _uniform(size, *settings.noise_snr_db, like=waveform), _uniform(size, 0.0, 1.0, like=waveform)
-    return noisy, add_noise(waveform[noisy], length[noisy], snr[noisy], tilt[noisy])
+    snr = _uniform(size, *settings.noise_snr_db, waveform, draws)
+    tilt = _uniform(size, 0.0, 1.0, waveform, draws)
+    white = torch.randn(len(chosen), samples, device=waveform.device)
+    if not here:  # not every FFT takes an empty batch
+        return noisy, waveform[noisy]
+    if len(which) < len(chosen):
+        white = white[torch.tensor(which, device=waveform.device)]
+    return noisy, add_noise(waveform[noisy], length[noisy], snr[noisy], tilt[noisy], white)
 
 
-def draw_warp(size: int, settings: AugmentationSettings, like: Tensor) -> tuple[Tensor, Tensor] | None:
+def draw_warp(
+    size: int, settings: AugmentationSettings, like: Tensor, draws: Draws = ALONE
+) -> tuple[Tensor, Tensor] | None:
     """Draws the rate and the band shift of ``size`` utterances; none where both are off."""
     if settings.rate == 0 and settings.shift == 0:
         return None
     widest = torch.log1p(torch.tensor(settings.rate)).item()
-    return _uniform(size, -widest, widest, like).exp(), _uniform(size, -settings.shift, settings.shift, like)
+    rate = _uniform(size, -widest, widest, like, draws).exp()
+    return rate, _uniform(size, -settings.shift, settings.shift, like, draws)
 
 
 KINDS = 8
@@ -160,29 +178,29 @@ def kind(size: int, noisy: Tensor, warp: tuple[Tensor, Tensor] | None) -> Tensor
     return found
 
 
-def draw_mixup(size: int, mixed: int, alpha: float, like: Tensor) -> tuple[Tensor, float]:
+def draw_mixup(size: int, alpha: float, draws: Draws = ALONE) -> tuple[Tensor, float]:
     """Draws partners for mixup (Zhang et al., ICLR 2018).
 
     Args:
-        size: Utterances of the batch.
-        mixed: So many of them, the first, are mixed with each other.
+        size: Utterances that are mixed with each other and with those of other processes.
         alpha: Parameter of the symmetric beta distribution.
-        like: On the device that is wanted.
+        draws: The random numbers.
 
     Returns:
-        The partner of each utterance, (size,), itself where it is not mixed, and the share of the utterance in the
+        The place of each utterance's partner in the whole batch, (size,), and the share of the utterance in the
         mixture, one for the whole batch because the concordance loss is one number for a batch. It is at least a half,
         so that the utterance's own label is right where there can be only one (the prior of its code).
     """
-    partner = torch.arange(size, device=like.device)
-    partner[:mixed] = torch.randperm(mixed, device=like.device)
+    partner = torch.randperm(draws.rows(size))
     share = torch.distributions.Beta(alpha, alpha).sample().item()
+    if draws.places:
+        partner = partner[torch.tensor(draws.places)]
     return partner, max(share, 1 - share)
 
 
-def mask_log_mel(log_mel: Tensor, settings: AugmentationSettings) -> Tensor:
+def mask_log_mel(log_mel: Tensor, settings: AugmentationSettings, draws: Draws = ALONE) -> Tensor:
     """SpecAugment: hides random bands and frames of (batch, mels, frames) behind the mean, which is zero."""
     batch, mels, frames = log_mel.shape
-    bands = mask_spans(mels, settings.band_masks, settings.band_mask_size, batch, log_mel)
-    times = mask_spans(frames, settings.frame_masks, settings.frame_mask_size, batch, log_mel)
+    bands = mask_spans(mels, settings.band_masks, settings.band_mask_size, batch, log_mel, draws)
+    times = mask_spans(frames, settings.frame_masks, settings.frame_mask_size, batch, log_mel, draws)
     return log_mel.masked_fill(bands[:, :, None] | times[:, None, :], 0.0)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lightning_modules.draws import ALONE, Draws
 from lightning_modules.losses import discriminator_loss, generator_loss
 from lightning_modules.priors import Prior
 
@@ -50,7 +51,7 @@ class Adversary(nn.Module):
             nn.Linear(hidden, 1),
         )
 
-    def forward(self, code: Tensor, emotion: Tensor, noise: float) -> Contest:
+    def forward(self, code: Tensor, emotion: Tensor, noise: float, draws: Draws = ALONE) -> Contest:
         """Plays one round; both losses can be minimised in one backward pass.
 
         The encoder's loss goes through a copy of the discriminator whose weights are constants, the discriminator's
@@ -60,16 +61,17 @@ class Adversary(nn.Module):
             code: (batch, code).
             emotion: Class of each utterance, (batch,), -1 where unknown.
             noise: Deviation of the Gaussian noise on everything that the discriminator sees.
+            draws: For samples and noise.
 
         Returns:
             Both losses and the accuracy.
         """
         condition = self.prior.condition(emotion)
-        sample = self.prior.sample(emotion)
+        sample = self.prior.sample(emotion, draws)
         frozen = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
 
         def seen(codes: Tensor) -> Tensor:
-            return torch.cat([codes + noise * torch.randn_like(codes), condition], dim=1)
+            return torch.cat([codes + noise * draws.normal_like(codes), condition], dim=1)
 
         real = self.discriminator(seen(sample))
         fake = self.discriminator(seen(code.detach()))

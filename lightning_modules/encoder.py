@@ -1,54 +1,19 @@
 """Log-mel spectrogram of any length to one code."""
 
-import math
 from itertools import chain, pairwise, repeat
 
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.draws import ALONE, Draws, Dropout
 from lightning_modules.features import frame_mask
+from lightning_modules.normalisation import NORMALISATIONS, normalisation, normalise
 from lightning_modules.settings import EncoderSettings
-
-NORMALISATIONS = ("batch", "group")
 
 
 def halved(frames: Tensor) -> Tensor:
     """Frames after a convolution of stride two."""
     return (frames + 1) // 2
-
-
-class GroupNorm(nn.Module):
-    """Group normalisation (Wu and He, ECCV 2018) by the statistics of an utterance's valid frames alone."""
-
-    GROUPS = 8
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.groups = math.gcd(self.GROUPS, channels)
-        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(batch, channels, bands, frames) to the same; ``mask`` (batch, 1, 1, frames) marks the valid frames."""
-        grouped, mask = torch.unflatten(x.float(), 1, (self.groups, -1)), mask[:, None]
-        over = (2, 3, 4)
-        count = mask.expand_as(grouped).sum(over, keepdim=True)
-        mean = (grouped * mask).sum(over, keepdim=True) / count
-        centred = grouped - mean
-        variance = (centred.square() * mask).sum(over, keepdim=True) / count
-        normal = (centred * (variance + 1e-5).rsqrt()).flatten(1, 2)
-        return torch.addcmul(self.bias, normal, self.weight)
-
-
-def normalisation(kind: str, channels: int) -> nn.Module:
-    """A normalisation layer for (batch, channels, bands, frames)."""
-    return nn.BatchNorm2d(channels) if kind == "batch" else GroupNorm(channels)
-
-
-def normalise(norm: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-    """Applies what ``normalisation`` made; ``mask`` (batch, 1, 1, frames) marks the valid frames."""
-    normal: Tensor = norm(x, mask) if isinstance(norm, GroupNorm) else norm(x)
-    return normal
 
 
 class Layer(nn.Module):
@@ -132,16 +97,17 @@ class Encoder(nn.Module):
         for _ in settings.channels:
             bands = (bands + 1) // 2
         self.pool = AttentiveStatistics(widths[-1] * bands, settings.attention)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.project = nn.Linear(2 * widths[-1] * bands, code)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, log_mel: Tensor, frames: Tensor) -> Tensor:
+    def forward(self, log_mel: Tensor, frames: Tensor, draws: Draws = ALONE) -> Tensor:
         """Log-mel to code.
 
         Args:
             log_mel: (batch, mels, frames), zero past the valid frames.
             frames: Valid frames of each utterance, (batch,), at least 1.
+            draws: For what is dropped in training.
 
         Returns:
             Code z, (batch, code), float32.
@@ -150,5 +116,5 @@ class Encoder(nn.Module):
         for block in self.blocks:
             x, frames = block(x, frames)
         pooled = self.pool(x.flatten(1, 2).transpose(1, 2), frames)
-        code: Tensor = self.project(self.dropout(pooled))
+        code: Tensor = self.project(self.dropout(pooled, draws))
         return code.float()

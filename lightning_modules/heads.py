@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from datamodules.batch import Labels
 from datamodules.vocabulary import DIMENSIONS, GENDERS
 from lightning_modules.augmentation import KINDS
+from lightning_modules.draws import ALONE, Draws, Dropout
 from lightning_modules.losses import additive_angular_margin, concordance_loss, cross_entropy
 from lightning_modules.settings import HeadSettings
 
@@ -145,20 +146,21 @@ class Head(nn.Module):
         super().__init__()
         self.task = task
         self.settings = settings
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.hidden = nn.Linear(inputs, settings.hidden) if settings.hidden else None
         self.output = nn.Linear(settings.hidden or inputs, task.outputs, bias=not task.cosine)
 
-    def forward(self, code: Tensor, reversal: float = 1.0) -> Tensor:
+    def forward(self, code: Tensor, reversal: float = 1.0, draws: Draws = ALONE) -> Tensor:
         """Code (batch, inputs) to outputs (batch, outputs), float32.
 
         Args:
             code: What the head reads.
             reversal: Strength of the gradient reversal of an adversarial head.
+            draws: For what is dropped in training.
         """
         if self.settings.adversarial:
             code = reverse_gradient(code, reversal)
-        x = self.dropout(code)
+        x = self.dropout(code, draws)
         if self.hidden is not None:
             x = F.relu(self.hidden(x))
         if self.task.cosine:

@@ -1,13 +1,15 @@
 """Loss functions: stateless, on tensors, blind to missing labels.
 
-Where no utterance of a batch carries a label, a loss is zero but still has a (zero) gradient: plain DDP needs one from
-every head at every step. None looks into its tensors to choose its way, since a GPU would have to be waited for.
+Means are those of the batch that all processes share (see ``processes``). Where no utterance of a batch carries a
+label, a loss is zero but still has a (zero) gradient: plain DDP needs one from every head at every step. None looks
+into its tensors to choose its way, since a GPU would have to be waited for.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_modules import processes
 from lightning_modules.features import frame_mask
 
 
@@ -51,16 +53,17 @@ def concordance_loss(prediction: Tensor, target: Tensor) -> Tensor:
     Returns:
         A scalar in [0, 2]; dimensions with fewer than two labels in the batch are left out.
     """
+    total = processes.total  # a correlation is that of the whole batch, whoever has it
     known = ~target.isnan()
-    count = known.sum(0)
+    count = total(known.sum(0))
     usable = count > 1
     n = count.clamp(min=1)
     x = prediction.float() * known
     y = target.nan_to_num() * known
-    mean_x, mean_y = x.sum(0) / n, y.sum(0) / n
+    mean_x, mean_y = total(x.sum(0)) / n, total(y.sum(0)) / n
     dx, dy = (x - mean_x) * known, (y - mean_y) * known
-    covariance = (dx * dy).sum(0) / n
-    spread = dx.square().sum(0) / n + dy.square().sum(0) / n + (mean_x - mean_y).square()
+    covariance = total((dx * dy).sum(0)) / n
+    spread = total(dx.square().sum(0)) / n + total(dy.square().sum(0)) / n + (mean_x - mean_y).square()
     ccc = 2 * covariance / spread.clamp(min=1e-8)
     return ((1 - ccc) * usable).sum() / _positive(usable.sum())
 
@@ -154,5 +157,6 @@ def generator_loss(fake: Tensor) -> Tensor:
 
 
 def _positive(count: Tensor) -> Tensor:
-    """What to divide by: where nothing was counted, the sum is zero too."""
+    """What to divide by, the even share of what all processes count: where nothing was counted, the sum is zero too."""
+    count = processes.mean(count)
     return count.clamp(min=1) if not count.is_floating_point() else torch.where(count > 0, count, 1.0)

@@ -7,6 +7,8 @@ import torch
 from lightning import LightningModule
 from torch import Tensor
 
+from lightning_modules import processes
+
 
 class EpochMeans:
     """Means over an epoch, weighted by the size of the batches; they stay on their device and wait for nothing.
@@ -34,12 +36,14 @@ class EpochMeans:
         self._weight += batch_size
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been taken in."""
-        return {"names": list(self._names), "sums": self._sums, "weight": self._weight}
+        """What each process has taken in; to be called by all of them."""
+        sums = None if self._sums is None else processes.stacked(self._sums)
+        return {"names": list(self._names), "sums": sums, "weight": self._weight}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from there."""
-        self._names, self._sums, self._weight = tuple(state["names"]), state["sums"], state["weight"]
+        """Goes on from there, each process from what it had."""
+        self._names, self._weight = tuple(state["names"]), state["weight"]
+        self._sums = None if state["sums"] is None else state["sums"][processes.rank()]
 
     def log(self, module: LightningModule) -> None:
         """Logs the means over all steps and processes, and begins anew; to be called at the end of the epoch."""

@@ -5,16 +5,19 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.draws import ALONE, Draws
+
 
 class Prior(nn.Module, ABC):
     """A distribution over codes, and what the discriminator is told about each code."""
 
     @abstractmethod
-    def sample(self, emotion: Tensor) -> Tensor:
+    def sample(self, emotion: Tensor, draws: Draws = ALONE) -> Tensor:
         """Draws codes.
 
         Args:
             emotion: Class of each utterance, (batch,), int64, -1 where unknown.
+            draws: The random numbers.
 
         Returns:
             (batch, code), float32.
@@ -41,9 +44,9 @@ class GaussianPrior(Prior):
         super().__init__()
         self.code = code
 
-    def sample(self, emotion: Tensor) -> Tensor:
+    def sample(self, emotion: Tensor, draws: Draws = ALONE) -> Tensor:
         """See ``Prior.sample``."""
-        return torch.randn(len(emotion), self.code, device=emotion.device)
+        return draws.normal_like(emotion.new_empty(len(emotion), self.code, dtype=torch.float32))
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """See ``Prior.moments``."""
@@ -82,11 +85,11 @@ class MixturePrior(Prior):
         self.register_buffer("means", radius * torch.eye(classes, code))
         self.register_buffer("frequencies", frequencies / frequencies.sum())
 
-    def sample(self, emotion: Tensor) -> Tensor:
+    def sample(self, emotion: Tensor, draws: Draws = ALONE) -> Tensor:
         """See ``Prior.sample``."""
-        anyone = torch.multinomial(self.frequencies, len(emotion), replacement=True)
+        anyone = draws.mine(torch.multinomial(self.frequencies, draws.rows(len(emotion)), replacement=True))
         mean = self.means[torch.where(emotion >= 0, emotion, anyone)]
-        return mean + torch.randn_like(mean)
+        return mean + draws.normal_like(mean)
 
     def condition(self, emotion: Tensor) -> Tensor:
         """See ``Prior.condition``."""
@@ -114,9 +117,9 @@ class CategoricalPrior(Prior):
         super().__init__()
         self.register_buffer("frequencies", frequencies / frequencies.sum())
 
-    def sample(self, emotion: Tensor) -> Tensor:
+    def sample(self, emotion: Tensor, draws: Draws = ALONE) -> Tensor:
         """See ``Prior.sample``."""
-        drawn = torch.multinomial(self.frequencies, len(emotion), replacement=True)
+        drawn = draws.mine(torch.multinomial(self.frequencies, draws.rows(len(emotion)), replacement=True))
         return nn.functional.one_hot(drawn, len(self.frequencies)).float()
 
     def moments(self) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from torch import nn
 from datamodules.batch import Batch
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.encoder import Layer
+from lightning_modules.normalisation import BatchNorm
 from lightning_modules.settings import AdaptationSettings, AdversarySettings, DecoderSettings, HeadSettings
 from tests.small import LABELS, batch, model
 
@@ -36,7 +37,7 @@ def test_adapted_statistics_are_those_of_the_speech() -> None:
     module, given = adapted(statistics=True)
     log_mel, _ = module.features(given.waveform, given.length)
     first = next(layer for layer in module.encoder.modules() if isinstance(layer, Layer))
-    assert isinstance(first.norm, nn.BatchNorm2d)
+    assert isinstance(first.norm, BatchNorm)
     halves = [first.convolution(log_mel[of, None]) for of in (slice(4), slice(4, 8))]
     torch.testing.assert_close(first.norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in halves]).mean(0))
     torch.testing.assert_close(first.norm.running_var, torch.stack([x.var((0, 2, 3)) for x in halves]).mean(0))

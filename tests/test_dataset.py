@@ -190,7 +190,7 @@ def test_training_batches_hold_nothing_but_speech_and_zeros() -> None:
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("ring", [False, True])
 def test_batches_of_workers_are_those_of_this_process(ramps: list[Path], workers: int, ring: bool) -> None:
-    batches = [[Draw(0, 1, 0.5), Draw(1, 0, 0.9)], [Draw(0, 2, 0.1), Draw(1, 1, 0.0)]] * 8
+    batches = [[Draw(0, 1, 0.5, 2), Draw(1, 0, 0.9, 4)], [Draw(0, 2, 0.1, 3), Draw(1, 1, 0.0, 5)]] * 8
     data = dataset(ramps)
     collate = CollateInRing(Collate(9000), Ring(workers, 2, 2, 9000)) if ring and workers else Collate(9000)
     loader: DataLoader[Any] = DataLoader(
@@ -201,6 +201,7 @@ def test_batches_of_workers_are_those_of_this_process(ramps: list[Path], workers
         expected = Collate(9000)(data.__getitems__(draws))
         torch.testing.assert_close(batch.waveform, expected.waveform, rtol=0, atol=0)
         assert batch.sizes == expected.sizes
+        assert batch.places == tuple(draw.place for draw in draws)
         for name in ("length", "row"):
             assert torch.equal(getattr(batch, name), getattr(expected, name))
         assert batch.targets["emotion"].tolist() == expected.targets["emotion"].tolist()

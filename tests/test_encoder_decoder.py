@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.decoder import Decoder
-from lightning_modules.encoder import NORMALISATIONS, AttentiveStatistics, Block, Encoder, GroupNorm
+from lightning_modules.encoder import AttentiveStatistics, Block, Encoder
 from lightning_modules.features import frame_mask
+from lightning_modules.normalisation import NORMALISATIONS, GroupNorm
 from lightning_modules.settings import DecoderSettings, EncoderSettings
 from tests.small import numpy
 

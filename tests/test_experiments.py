@@ -324,3 +324,18 @@ def test_two_processes_make_one_run(corpora: Path, tmp_path: Path) -> None:
 
     # One process scores the same: no utterance is lost, none is counted twice.
     assert main(["evaluate", str(folder), "trainer.devices=1", "wandb.enabled=false"]) == 0
+
+
+def test_two_processes_train_the_model_of_one(corpora: Path, tmp_path: Path) -> None:
+    # Float32, and layers that do not round otherwise where a batch is shared: PyTorch's batch normalisation does.
+    settings = ("trainer.precision=32-true", "model.encoder.normalisation=group", "model.augmentation.mixup=0.4")
+    alone = runs.train("ravdess_cat", corpora, tmp_path / "one", *settings)
+    command = [sys.executable, "-m", "experiments", "train", "ravdess_cat", "trainer.devices=2", *runs.SMALL, *settings]
+    places = [*runs.places(corpora, tmp_path / "two"), "wandb.enabled=false"]
+    subprocess.run([*command, *places], cwd=ROOT, check=True, timeout=240, stdout=subprocess.DEVNULL)
+    (folder,) = (tmp_path / "two").glob("*/*")
+    one, two = (torch.load(run / "checkpoints" / "best.ckpt", weights_only=True) for run in (alone, folder))
+    for name, weight in one["state_dict"].items():
+        # What a softmax does not see has a gradient of rounding alone, which the optimiser makes as large as any.
+        if name != "encoder.pool.score.2.bias":
+            torch.testing.assert_close(two["state_dict"][name], weight, rtol=1e-3, atol=1e-4)

@@ -99,7 +99,7 @@ def test_processes_share_the_batches_that_one_process_draws(world_size: int) -> 
             shares = [rank.batch(epoch, index) for rank in ranks]
             together = [draw for share in shares for draw in share]
             # Crops too: they are part of the draws.
-            assert sorted(together, key=lambda draw: draw.pool) == alone.batch(epoch, index)
+            assert sorted(together, key=lambda draw: draw.place) == alone.batch(epoch, index)
 
 
 @pytest.mark.parametrize("pool", range(3))
@@ -129,7 +129,7 @@ def test_crops_are_spread_evenly_and_do_not_repeat() -> None:
     expected = len(crops) / 50
     assert ((counts - expected) ** 2 / expected).sum() < 90  # chi-square with 49 degrees of freedom
     assert abs(np.corrcoef(crops[:-1], crops[1:])[0, 1]) < 0.04
-    assert [type(value) for value in vars(draws[0]).values()] == [int, int, float]
+    assert [type(value) for value in vars(draws[0]).values()] == [int, int, float, int]
 
 
 @pytest.mark.parametrize(
