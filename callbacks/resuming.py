@@ -4,10 +4,14 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 
+from callbacks.interruption import Interrupted, Interruption
+from lightning_modules import processes
+
 ASK_EVERY = 20
-"""Batches after which several processes ask the first whether it is time for a checkpoint."""
+"""Batches after which several processes ask each other whether it is time for a checkpoint, or to stop."""
 
 
 class Rows(Protocol):
@@ -22,22 +26,25 @@ class Rows(Protocol):
 class LastCheckpoint(Callback):
     """Saves the whole state of a training where it can go on from exactly: between two batches, or two epochs.
 
-    What loggers hold back is written first, so that whoever goes on finds all that was logged before.
+    What loggers hold back is written first, so that whoever goes on finds all that was logged before. Where a signal
+    asked any of the processes to stop, all of them do so after a last checkpoint.
 
     Args:
         path: The checkpoint, which each new one replaces.
         minutes: From one checkpoint within an epoch to the next.
         metrics: The file that scores and losses are logged to.
+        interruption: Knows of signals.
 
     Attributes:
         seconds: How long it has been trained, over all interruptions.
     """
 
-    def __init__(self, path: Path, minutes: float, metrics: Rows) -> None:
+    def __init__(self, path: Path, minutes: float, metrics: Rows, interruption: Interruption) -> None:
         self.path = path
         self.minutes = minutes
         self.seconds = 0.0
         self.metrics = metrics
+        self.interruption = interruption
         self._since = self._saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -55,26 +62,50 @@ class LastCheckpoint(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves between two epochs: by now the scores of the last one are logged."""
-        if trainer.current_epoch and not trainer.fit_loop.epoch_loop.batch_progress.current.ready:
+        if trainer.current_epoch:
+            # What Lightning does a moment later: a checkpoint would say that the last epoch is not yet over.
+            loop = trainer.fit_loop.epoch_loop
+            for progress in (loop.batch_progress, loop.scheduler_progress, loop.automatic_optimization.optim_progress):
+                progress.reset_on_run()
+            # Whoever goes on from between two epochs makes a round in which it only finds that it has scores already.
+            loop._batches_that_stepped -= 1
             self._save(trainer)
+            loop._batches_that_stepped += 1
+            self._stop_if_asked(trainer, self._agreed(trainer)[1])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves where it is time to."""
-        due = time.monotonic() - self._saved >= 60 * self.minutes
-        if trainer.world_size > 1:
-            if batch_idx % ASK_EVERY:  # all processes have to agree, which takes time
-                return
-            due = trainer.strategy.broadcast(due)
-        if due and not trainer.is_last_batch:
+        """Saves where it is time to, or to stop."""
+        # After the last batch come the epoch's scores, and then a checkpoint anyway.
+        if trainer.is_last_batch or (trainer.world_size > 1 and batch_idx % ASK_EVERY):
+            return
+        due, signum = self._agreed(trainer)
+        if due or signum:
             self._save(trainer)
+        self._stop_if_asked(trainer, signum)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock and saves."""
         self.seconds += time.monotonic() - self._since
         self._since = time.monotonic()
         self._save(trainer)
+
+    def _agreed(self, trainer: Trainer) -> tuple[bool, int]:
+        """Whether a checkpoint is due in any of the processes, and the signal that asks one to stop, 0 for none."""
+        due = time.monotonic() - self._saved >= 60 * self.minutes
+        if trainer.world_size == 1:  # no tensor, for which a GPU would be waited
+            return due, self.interruption.signum
+        here = torch.tensor([due, self.interruption.signum], device=trainer.strategy.root_device)
+        due, signum = processes.stacked(here).amax(0).tolist()
+        return bool(due), signum
+
+    def _stop_if_asked(self, trainer: Trainer, signum: int) -> None:
+        if not signum:
+            return
+        run = self.path.parents[1]
+        text = f"Stopped in epoch {trainer.current_epoch}, and saved: `make resume RUN={run}` goes on."
+        raise Interrupted(signum, text, spoken_for=not trainer.is_global_zero)
 
     def _save(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:

@@ -30,7 +30,7 @@ from datamodules.labelling import Labelling
 from datamodules.manifest import Manifest
 from datamodules.packing import Pack
 from datamodules.pool import Indices, Lookup, Pool
-from datamodules.processes import available_cores
+from datamodules.processes import ASKED, available_cores, ignore
 from datamodules.report import check_classes, data_report
 from datamodules.ring import CollateInRing, Ring
 from datamodules.sampler import QuotaBatchSampler, WholeSetSampler
@@ -539,6 +539,8 @@ class SpeechDataModule(LightningDataModule):
             "num_workers": workers,
             "persistent_workers": persistent and workers > 0,
             "prefetch_factor": _READ_AHEAD if workers else None,
+            # They read on while the main process saves; its end they notice by themselves.
+            "worker_init_fn": _leave_signals if workers else None,
             "pin_memory": device == "cuda",
         }
 
@@ -568,6 +570,10 @@ class SpeechDataModule(LightningDataModule):
                 "Repair or remove the files, or raise data.max_bad_fraction.",
             )
         return batch
+
+
+def _leave_signals(worker: int) -> None:
+    ignore(*ASKED)
 
 
 def _speech(batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,6 +14,10 @@ from typing import Generic, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Signals that ask a program to stop: ctrl-C, what schedulers send before they take a machine away, and what they can
+be told to send before time is up."""
+
 _IN_FLIGHT_PER_WORKER = 4
 _TOO_FEW_CHUNKS = 4
 
@@ -21,6 +25,12 @@ _TOO_FEW_CHUNKS = 4
 def available_cores() -> int:
     """The number of cores that this process may use, which a cluster's scheduler may have limited."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ignore(*signals: signal.Signals) -> None:
+    """Leaves signals, which a terminal or a scheduler sends to all processes, to the main one."""
+    for one in signals:
+        signal.signal(one, signal.SIG_IGN)
 
 
 def work_off(
@@ -115,8 +125,8 @@ def _start(workers: int) -> ProcessPoolExecutor:
 
 
 def _begin() -> None:
-    # An interrupt is the parent's business; a dozen tracebacks would bury its message.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An interrupt is the parent's business; a dozen tracebacks would bury its message. The pool itself sends SIGTERM.
+    ignore(signal.SIGINT, signal.SIGUSR1)
     # They are as many as the cores; it counts if torch is imported, which it is not yet.
     os.environ["OMP_NUM_THREADS"] = "1"
     threading.Thread(target=_end_with_parent, daemon=True).start()

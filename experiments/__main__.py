@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from callbacks.interruption import Interruption
 from datamodules.errors import InputError
 from experiments.commands import finish, own_settings
 from experiments.config import Config, load, load_run
@@ -81,10 +82,12 @@ def _train(config: Config, resume: Path | None) -> None:
     if resume and (resume / "results.json").exists():
         print(f"{resume} has ended: nothing is left to do.\n{resume}", flush=True)
         return
-    with importing(with_wandb=config.wandb.enabled):
-        from experiments.run import train
+    interruption = Interruption()
+    with interruption.listening():
+        with importing(with_wandb=config.wandb.enabled):
+            from experiments.run import train
 
-    train(config, resume=resume)
+        train(config, resume=resume, interruption=interruption)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,8 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
+from callbacks.interruption import INTERRUPTED, Interrupted
 from datamodules.errors import FULL, InputError
-
-INTERRUPTED = 130
-"""Exit code of programs that ctrl-C ended, by the shell's custom."""
 
 
 def own_settings(settings: Iterable[str], defaults: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -37,7 +35,7 @@ def finish(command: Callable[[], int | None], interrupted: str = "interrupted") 
         interrupted: What to tell where ctrl-C ended it.
 
     Returns:
-        The exit code: 2 where the input, or a full disk, cannot be used.
+        The exit code: 2 where the input, or a full disk, cannot be used, and those of ``Interrupted``.
     """
     try:
         return command() or 0
@@ -51,6 +49,10 @@ def finish(command: Callable[[], int | None], interrupted: str = "interrupted") 
         remedy = "Free some space, or set output and data.cache to folders on another disk."
         print(f"error: the disk is full{where}\n  {remedy}", file=sys.stderr)
         return 2
+    except Interrupted as error:
+        if error.text:
+            print(error.text, file=sys.stderr)
+        return error.code
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return INTERRUPTED

@@ -1,5 +1,6 @@
 """Files of results: written at once, never over others; free of heavy imports."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -40,6 +41,24 @@ def make_folder(folder: Path, new: bool = True) -> None:
             f"the folder {folder} cannot be made: {error.strerror}",
             "Give a folder that you may write to with output=<folder>.",
         ) from error
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps others from making the same run; however this process ends, the system lets go of its folder.
+
+    Raises:
+        InputError: Another process is making it.
+    """
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is making the run {folder}",
+                "Wait until it has ended, or begin another run with run=<name>.",
+            ) from error
+        yield
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from urllib.error import HTTPError
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from callbacks.interruption import AGAIN, Interrupted
 from datamodules.errors import InputError
 from experiments.config import Config, to_dict
 from experiments.files import replacing
@@ -126,7 +127,9 @@ def logged(config: Config, folder: Path, metrics: MetricsFile, identity: str) ->
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     try:
         yield [metrics, WandbLogger(experiment=run)]
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, Interrupted) and error.code == AGAIN:
+            run.mark_preempting()  # a sweep hands the run out again
         run.finish(exit_code=1)
         raise
     run.finish()

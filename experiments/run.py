@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -19,6 +19,7 @@ from callbacks.averaging import ExponentialAverage
 from callbacks.evaluation import Evaluation, write_predictions
 from callbacks.figures import write_figures
 from callbacks.health import AdversaryHealth
+from callbacks.interruption import Interruption
 from callbacks.progress import Progress
 from callbacks.resuming import LastCheckpoint
 from callbacks.schedule import AdversarialSchedule
@@ -28,7 +29,7 @@ from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 from experiments.allocation import keep_freed_memory
 from experiments.config import Config, Matmul, Precision, TrainerSettings, save
-from experiments.files import BEST, LAST, make_folder, read_json, write_json
+from experiments.files import BEST, LAST, held, make_folder, read_json, write_json
 from experiments.loggers import MetricsFile, log_results, logged
 from experiments.records import CheckpointFiles, environment, last_checkpoint, read_checkpoint
 from experiments.teachers import read_teachers
@@ -48,7 +49,12 @@ ACCELERATORS: dict[str, tuple[type[Accelerator], ...]] = {
 """What ``trainer.accelerator`` may be, and what it stands for, in order."""
 
 
-def train(config: Config, callbacks: Sequence[Callback] = (), resume: Path | None = None) -> Path:
+def train(
+    config: Config,
+    callbacks: Sequence[Callback] = (),
+    resume: Path | None = None,
+    interruption: Interruption | None = None,
+) -> Path:
     """Trains, and evaluates the epoch that was best on development data; prints the run folder last.
 
     All processes of a distributed run call this; only the first one writes and prints.
@@ -57,13 +63,17 @@ def train(config: Config, callbacks: Sequence[Callback] = (), resume: Path | Non
         config: What ``load`` reads.
         callbacks: The caller's own, called after those of the experiment.
         resume: An unfinished run of this configuration, to go on with; without, a new one is begun.
+        interruption: Hears signals, if somebody has it listen.
 
     Returns:
         The run folder.
 
     Raises:
-        InputError: Something in the configuration, the corpora or the machine cannot be used.
+        InputError: Something in the configuration, the corpora or the machine cannot be used, or another process is
+            making the run.
+        Interrupted: A signal asked to stop; what was trained is saved.
     """
+    interruption = interruption or Interruption()
     prepare_machine(config.trainer)
     data = make_data(config)
     module = make_module(config, data)
@@ -80,20 +90,22 @@ def train(config: Config, callbacks: Sequence[Callback] = (), resume: Path | Non
     last = last_checkpoint(folder) if resume else None
     training = _training_callbacks(config, module.total_steps)
     metrics = MetricsFile(folder / "metrics.csv")
-    saving = LastCheckpoint(folder / LAST, config.trainer.checkpoint_minutes, metrics)
+    saving = LastCheckpoint(folder / LAST, config.trainer.checkpoint_minutes, metrics, interruption)
     checkpoints = [_best_checkpoint((folder / BEST).parent, config.trainer.monitor), saving]
     trainer = make_trainer(config, [Evaluation(data.labels.emotions), *training, *callbacks, *checkpoints])
     _check_batches(data, trainer)
     here = environment(data.collection, config.trainer.teachers)
-    if trainer.is_global_zero:
-        _begin(config, data, folder, here, resumed=resume is not None)
-
-    logging: AbstractContextManager[list[Logger]] = nullcontext([])
-    if trainer.is_global_zero:
-        logging = logged(config, folder, metrics, read_json(folder / "environment.json")["wandb"])
-    with logging as loggers:
+    with ExitStack() as stack:
+        loggers: list[Logger] = []
+        if trainer.is_global_zero:
+            if not resume:
+                make_folder(folder)
+            stack.enter_context(held(folder))
+            identity = _begin(config, data, folder, here, resumed=resume is not None)
+            loggers = stack.enter_context(logged(config, folder, metrics, identity))
         trainer.loggers = loggers
-        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        with interruption.kept():
+            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
 
         # Processes that started at another second have another name in mind.
         folder = Path(trainer.strategy.broadcast(str(folder)))
@@ -121,15 +133,14 @@ def train(config: Config, callbacks: Sequence[Callback] = (), resume: Path | Non
     return folder
 
 
-def _begin(config: Config, data: SpeechDataModule, folder: Path, here: dict[str, Any], resumed: bool) -> None:
-    """Writes down what is known before the first step.
+def _begin(config: Config, data: SpeechDataModule, folder: Path, here: dict[str, Any], resumed: bool) -> str:
+    """Writes down what is known before the first step; returns the name of the W&B run.
 
     Raises:
-        InputError: The run folder is there already, or the corpora are not those that the run was begun with.
+        InputError: The corpora are not those that the run was begun with.
     """
     file = folder / "environment.json"
     if not resumed:
-        make_folder(folder)
         save(config, folder / "config.yaml")
         write_json(folder / "data_report.json", data.report)
     known = read_json(file) if resumed and file.exists() else {**here, "wandb": secrets.token_hex(4), "resumed": []}
@@ -143,6 +154,8 @@ def _begin(config: Config, data: SpeechDataModule, folder: Path, here: dict[str,
         known["resumed"].append({name: here[name] for name in ("command", "git", "machine", "packages")})
         write_json(folder / "data_report.json", data.report)
     write_json(file, known)
+    identity: str = known["wandb"]
+    return identity
 
 
 def evaluate(config: Config, folder: Path) -> dict[str, Any]:
@@ -228,7 +241,7 @@ def make_module(config: Config, data: SpeechDataModule) -> AdversarialAutoencode
 def make_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
     """Lightning's trainer for a configuration, which logs nothing until it is given loggers."""
     settings = config.trainer
-    return Trainer(
+    trainer = Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
@@ -247,6 +260,10 @@ def make_trainer(config: Config, callbacks: list[Callback]) -> Trainer:
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # all that is logged is logged by the epoch
     )
+    # Lightning's handlers talk to other processes, and save, wherever a signal finds them: ``Interruption`` hears those
+    # that count.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def prepare_machine(settings: TrainerSettings) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from callbacks.interruption import INTERRUPTED
 from experiments.__main__ import main
-from experiments.commands import INTERRUPTED
 from tests import fakes, runs, trees
 
 ROOT = Path(__file__).parents[1]

@@ -1,6 +1,12 @@
 """Runs that are interrupted and go on: they end as if nothing had been."""
 
+import fcntl
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +14,7 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from callbacks.interruption import AGAIN, INTERRUPTED, Interrupted, Interruption
 from experiments import run
 from experiments.__main__ import main
 from experiments.config import Config, load
@@ -242,3 +249,110 @@ def test_rows_are_cut_off_where_a_checkpoint_was(tmp_path: Path) -> None:
     second.log_metrics({"a": 0.75}, 3)
     second.save()
     assert first.path.read_text() == f"a,b,step\n,0.1,1\n{1 / 3},0.2,2\n0.75,,3\n"
+
+
+# Signals
+
+
+class Signal(Interrupt):
+    """Sends this process signals after so many steps, in a hook."""
+
+    def __init__(self, hook: str, step: int, *signals: signal.Signals) -> None:
+        super().__init__(hook, step)
+        self.signals = signals
+
+    def _at(self, trainer: Trainer, hook: str) -> None:
+        if (hook, trainer.global_step) == (self.hook, self.step):
+            for one in self.signals:
+                os.kill(os.getpid(), one)
+
+
+@pytest.mark.parametrize(
+    ("hook", "step", "saved", "sent", "code"),
+    [
+        ("start", 1, 2, signal.SIGUSR1, AGAIN),
+        ("end", 3, 3, signal.SIGTERM, AGAIN),  # the epoch's scores come first
+        ("validation", 6, 6, signal.SIGINT, INTERRUPTED),
+        ("end", 9, 9, signal.SIGUSR1, AGAIN),  # nothing is left but to test
+    ],
+)
+def test_a_signal_saves_and_stops(
+    root: Path, whole: Path, tmp_path: Path, hook: str, step: int, saved: int, sent: signal.Signals, code: int
+) -> None:
+    config = configuration(root, tmp_path, NEVER)
+    before = signal.getsignal(sent)
+    interruption = Interruption()
+    with interruption.listening(), pytest.raises(Interrupted) as caught:
+        train(config, [Signal(hook, step, sent)], interruption=interruption)
+    assert signal.getsignal(sent) == before
+    assert caught.value.code == code
+    folder = unfinished(config)
+    assert folder is not None
+    assert torch.load(folder / LAST, weights_only=True)["global_step"] == saved
+    assert train(config, resume=folder) == folder
+    assert_same(folder, whole)
+
+
+def test_a_second_ctrl_c_stops_at_once_and_other_signals_do_not(root: Path, tmp_path: Path) -> None:
+    config = configuration(root, tmp_path, NEVER)
+    interruption = Interruption()
+    with interruption.listening(), pytest.raises(Interrupted):
+        train(config, [Signal("start", 4, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)], interruption=interruption)
+    folder = unfinished(config)
+    assert folder is not None
+    assert torch.load(folder / LAST, weights_only=True)["global_step"] == 3
+
+
+def words(root: Path, output: Path, *settings: str) -> list[str]:
+    places = [*runs.places(root, output), *settings]
+    return [sys.executable, "-m", "experiments", "train", "ravdess_cat", *OFTEN, *places]
+
+
+def wait_for(file: Path, process: "subprocess.Popen[str]") -> None:
+    until = time.monotonic() + 120
+    while not file.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_signal_to_one_of_two_processes_stops_both(root: Path, tmp_path: Path) -> None:
+    many = ["trainer.devices=2", "trainer.epochs=500", "trainer.precision=32-true", "resume=auto", "run=two"]
+    folder = tmp_path / "ravdess_cat" / "two"
+    for saved in range(2):
+        process = subprocess.Popen(
+            words(root, tmp_path, *many), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        before = (folder / LAST).stat().st_mtime_ns if saved else 0
+        wait_for(folder / LAST, process)
+        while (folder / LAST).stat().st_mtime_ns == before:
+            time.sleep(0.05)
+        # The first is what a scheduler's script knows of; the second is what Lightning started.
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]) if saved else process.pid, signal.SIGUSR1)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == AGAIN, errors
+        assert errors.count("make resume RUN=") == 1
+        assert "Traceback" not in errors
+    assert len(read_json(folder / "environment.json")["resumed"]) == 1
+
+
+def test_a_signal_before_the_first_step_leaves_nothing(root: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        words(root, tmp_path, "run=early"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(1)  # it imports PyTorch
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (AGAIN, -signal.SIGTERM)  # also before anybody listens
+    assert "Traceback" not in errors
+
+
+def test_nobody_else_makes_the_same_run(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = configuration(root, tmp_path)
+    folder = interrupted(config, "end", 2)
+    with (folder / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert main(["resume", str(folder)]) == 2
+        assert f"another process is making the run {folder}" in capsys.readouterr().err
+    assert main(["resume", str(folder)]) == 0

@@ -15,10 +15,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from callbacks.interruption import INTERRUPTED
 from experiments.allocation import keep_freed_memory
 from experiments.bench.core import Bench, Row, SkippedError
 from experiments.bench.record import FAILED, HEADER, RESULTS, SKIPPED, TABLE, Results, machine, measured, not_measured
-from experiments.commands import INTERRUPTED
 from experiments.hush import hush
 
 

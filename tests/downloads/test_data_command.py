@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from callbacks.interruption import INTERRUPTED
 from datamodules.building import build_manifest
 from datamodules.corpora import CORPORA, find_root
 from datamodules.corpora.base import Download, Repository
 from datamodules.corpora.librispeech import LibriSpeech
 from datamodules.corpora.ravdess import Ravdess
-from experiments.commands import INTERRUPTED
 from experiments.data import downloads, on_application
 from tests import fakes
 from tests.downloads.offers import CUT, PART, PATH, PROJECT, Data, Offer, contents, error, plant, start, tarred, zipped

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import pytest
 
+from callbacks.interruption import INTERRUPTED
 from datamodules import download, repository
 from datamodules.building import build_manifest
 from datamodules.corpora import make_reader
 from datamodules.corpora.base import Repository
 from datamodules.corpora.cremad import Cremad
 from datamodules.corpora.nemo import Nemo
-from experiments.commands import INTERRUPTED
 from tests import fakes
 from tests.downloads.offers import Bar, Data, commit, contents, error, plant, start
 from tests.downloads.site import Site, wait_until

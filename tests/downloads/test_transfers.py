@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from callbacks.interruption import INTERRUPTED
 from datamodules import download
 from datamodules.corpora.base import Download
 from datamodules.corpora.ravdess import Ravdess
-from experiments.commands import INTERRUPTED
 from tests.downloads.offers import CUT, PART, PATH, Bar, Data, Offer, contents, error, plant
 from tests.downloads.site import Site, answer_with, md5, serve
 
