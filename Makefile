@@ -17,7 +17,7 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume manifest evaluate study report data pack bench test lint format clean
+.PHONY: help setup train resume manifest evaluate study report data pack bench test chaos lint format clean
 
 # Missing variables are told before anything is installed.
 ifneq ($(filter train manifest pack,$(MAKECMDGOALS)),)
@@ -75,6 +75,9 @@ pack: $(READY) ## pack an experiment's corpora into few large files: EXP=<experi
 
 test: $(READY) ## run the tests [ARGS="-k splits"]
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGUMENTS)
+
+chaos: $(READY) ## kill trainings at random moments and see whether they go on as if nothing had been [ARGS="runs=50"]
+	@$(BIN)/python -m tests.chaos $(ARGUMENTS)
 
 lint: $(READY) ## check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ LAST = Path("checkpoints", "last.ckpt")
 """Of a run folder: what an interrupted training goes on from."""
 BEFORE = Path("checkpoints", "before.ckpt")
 """Of a run folder: the one before it, should it be damaged."""
+
+SECONDS_TO_END = 10
+"""How long what a killed process started may take to notice that, and to let go of what it inherited."""
 
 
 def make_folder(folder: Path, new: bool = True) -> None:
@@ -50,14 +54,20 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         InputError: Another process is making it.
     """
+    until = time.monotonic() + SECONDS_TO_END
     with (folder / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"another process is making the run {folder}",
-                "Wait until it has ended, or begin another run with run=<name>.",
-            ) from error
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    raise InputError(
+                        f"another process is making the run {folder}",
+                        "Wait until it has ended, or begin another run with run=<name>.",
+                    ) from error
+                time.sleep(0.2)
+            else:
+                break
         yield
 
 

@@ -348,9 +348,12 @@ def test_a_signal_before_the_first_step_leaves_nothing(root: Path, tmp_path: Pat
     assert "Traceback" not in errors
 
 
-def test_nobody_else_makes_the_same_run(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_else_makes_the_same_run(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = configuration(root, tmp_path)
     folder = interrupted(config, "end", 2)
+    monkeypatch.setattr("experiments.files.SECONDS_TO_END", 0.5)
     with (folder / ".lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         assert main(["resume", str(folder)]) == 2
