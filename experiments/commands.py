@@ -4,7 +4,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 
 from callbacks.interruption import INTERRUPTED, Interrupted
-from datamodules.errors import FULL, InputError
+from datamodules.errors import FULL, GONE, InputError
+
+BAD_INPUT = 2
+"""Exit code of programs that cannot use what they were given."""
 
 
 def own_settings(settings: Iterable[str], defaults: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -40,15 +43,18 @@ def finish(command: Callable[[], int | None], interrupted: str = "interrupted") 
     try:
         return command() or 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return BAD_INPUT
     except OSError as error:
-        if error.errno not in FULL:
-            raise
         where = f" while writing {error.filename}" if error.filename else ""
-        remedy = "Free some space, or set output and data.cache to folders on another disk."
-        print(f"error: the disk is full{where}\n  {remedy}", file=sys.stderr)
-        return 2
+        remedy = "set output and data.cache to folders on another disk; `make resume` goes on with a run."
+        if error.errno in FULL:
+            print(f"error: the disk is full{where}\n  Free some space, or {remedy}", file=sys.stderr)
+        elif error.errno in GONE:
+            print(f"error: {error.strerror}{where}\n  Have the disk repaired, or {remedy}", file=sys.stderr)
+        else:
+            raise
+        return BAD_INPUT
     except Interrupted as error:
         if error.text:
             print(error.text, file=sys.stderr)

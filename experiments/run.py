@@ -1,8 +1,10 @@
 """One run from a configuration: train, choose the epoch on development data, test once, write it all down."""
 
 import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -19,7 +21,7 @@ from callbacks.averaging import ExponentialAverage
 from callbacks.evaluation import Evaluation, write_predictions
 from callbacks.figures import write_figures
 from callbacks.health import AdversaryHealth
-from callbacks.interruption import Interruption
+from callbacks.interruption import Interrupted, Interruption
 from callbacks.progress import Progress
 from callbacks.resuming import LastCheckpoint
 from callbacks.schedule import AdversarialSchedule
@@ -28,8 +30,9 @@ from datamodules.datamodule import SpeechDataModule
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 from experiments.allocation import keep_freed_memory
+from experiments.commands import BAD_INPUT
 from experiments.config import Config, Matmul, Precision, TrainerSettings, save
-from experiments.files import BEST, LAST, held, make_folder, read_json, write_json
+from experiments.files import BEST, LAST, SECONDS_TO_END, held, make_folder, read_json, write_json
 from experiments.loggers import MetricsFile, log_results, logged
 from experiments.records import CheckpointFiles, environment, last_checkpoint, read_checkpoint
 from experiments.teachers import read_teachers
@@ -104,6 +107,7 @@ def train(
             identity = _begin(config, data, folder, here, resumed=resume is not None)
             loggers = stack.enter_context(logged(config, folder, metrics, identity))
         trainer.loggers = loggers
+        stack.enter_context(_ending_together(trainer))
         with interruption.kept():
             trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
 
@@ -205,11 +209,30 @@ def score(
     evaluation = Evaluation(data.labels.emotions, collect=True, scales=scales)
     # Not the trainer that trained: its last average of the weights would take the place of the checkpoint's.
     trainer = make_trainer(config, [evaluation])
-    trainer.validate(module, datamodule=data, verbose=False)
-    if config.model.adaptation.wanted:
-        module.adapt(data.adaptation_utterances)
-    trainer.test(module, datamodule=data, verbose=False)
+    with _ending_together(trainer):
+        trainer.validate(module, datamodule=data, verbose=False)
+        if config.model.adaptation.wanted:
+            module.adapt(data.adaptation_utterances)
+        trainer.test(module, datamodule=data, verbose=False)
     return evaluation
+
+
+@contextmanager
+def _ending_together(trainer: Trainer) -> Iterator[None]:
+    """Ends the processes that this one started with it, and this one with the exit code of one that could not go on."""
+    try:
+        yield
+    except BaseException as error:
+        started: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+        if isinstance(error, RuntimeError | Interrupted):  # another one may have failed first, or be about to end
+            until = time.monotonic() + SECONDS_TO_END
+            while any(one.poll() is None for one in started) and time.monotonic() < until:
+                time.sleep(0.1)
+        for one in started:
+            one.kill()
+        if isinstance(error, RuntimeError) and any(one.returncode == BAD_INPUT for one in started):
+            raise SystemExit(BAD_INPUT) from error  # it has told why
+        raise
 
 
 def make_data(config: Config) -> SpeechDataModule:

@@ -1,5 +1,8 @@
 """A batch that several processes share gives the gradients, statistics and sums of one process that has it whole."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +20,7 @@ from lightning_modules.losses import concordance_loss
 from lightning_modules.means import EpochMeans
 from lightning_modules.normalisation import BatchNorm
 from lightning_modules.settings import AugmentationSettings, ConsistencySettings, HeadSettings
+from tests import fakes, runs
 from tests.small import batch, model, settings
 
 SMALL = settings()
@@ -265,3 +269,43 @@ def test_the_parts_of_this_test_are_those_of_a_batch() -> None:
     assert {part.sizes for part in parts} == {(2, 1, 1)}
     assert whole.sizes[LABELLED] == 8
     assert whole.sizes[SPEAKER] == 4
+
+
+FAILING = """
+import sys
+from lightning import Callback
+from datamodules.errors import InputError
+from experiments.commands import finish
+from experiments.config import load
+from experiments.run import train
+
+
+class Failing(Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_rank == int(sys.argv[1]) and trainer.global_step == 1:
+            raise InputError("speech.wav: broken", "repair it")
+
+
+if __name__ == "__main__":
+    sys.exit(finish(lambda: train(load("ravdess_cat", sys.argv[2:]), [Failing()]) and None))
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_one_process_cannot_use_ends_all_with_its_message(rank: int, tmp_path: Path) -> None:
+    fakes.ravdess(tmp_path / "ravdess", actors=6)
+    fakes.librispeech(tmp_path / "LibriSpeech")
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    settings = [*runs.SMALL, *runs.places(tmp_path, tmp_path), "split.folds=3", "trainer.devices=2"]
+    done = subprocess.run(
+        [sys.executable, script, str(rank), *settings, "wandb.enabled=false"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("error: speech.wav: broken\n  repair it") == 1
+    assert "Traceback" not in done.stderr
