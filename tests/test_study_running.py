@@ -20,6 +20,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from rich.console import Console
 
+from callbacks.interruption import AGAIN
 from datamodules.errors import InputError
 from experiments.config import Config, load
 from experiments.files import BEST, LAST, read_json
@@ -322,7 +323,7 @@ def test_a_command_that_is_told_to_end_passes_it_on_and_goes_on_later(fake: Fake
 
     try:
         threading.Thread(target=tell).start()
-        assert runner.run() == os.EX_TEMPFAIL
+        assert runner.run() == AGAIN
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert fake.made == FULL, "no more are started"
@@ -346,7 +347,7 @@ def test_a_run_that_was_told_to_end_ends_the_command(fake: Fake) -> None:
     up = fake.folder / "up"
     fake.script[FULL[1]] = f"{SAVES} open({str(up)!r}, 'w'); time.sleep(60)"
     runner = fake.runner(fake.tasks(make_study()), jobs=2)
-    assert runner.run() == os.EX_TEMPFAIL
+    assert runner.run() == AGAIN
     assert sorted(runner_names(runner)) == FULL
     assert fake.made == FULL
 
@@ -673,7 +674,7 @@ def test_an_interrupted_study_has_the_same_records(corpora: Path, tmp_path: Path
 
         if name == "interrupted":
             threading.Thread(target=interrupt).start()
-            assert main(command) == os.EX_TEMPFAIL
+            assert main(command) == AGAIN
             assert not (folder / "results.json").exists()
         assert main(command) == 0
         assert len(read_json(folder / "environment.json")["resumed"]) == (name == "interrupted")

@@ -1,7 +1,6 @@
 """The command line: ``python -m experiments.study run|report <study> [key=value …]``."""
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from callbacks.interruption import AGAIN
 from datamodules.errors import InputError
 from experiments.commands import finish, own_settings
 
@@ -88,7 +88,7 @@ def _handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[Non
 
 
 def _go_on_later(*_: object) -> None:
-    sys.exit(os.EX_TEMPFAIL)
+    sys.exit(AGAIN)
 
 
 def _print(table: "Table") -> None:

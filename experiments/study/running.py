@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import IO
 
+from callbacks.interruption import AGAIN
 from datamodules.errors import InputError, explained
 from datamodules.freshness import lock
 from experiments.config import Config, load, load_run
@@ -314,7 +315,7 @@ class Runner:
         """Makes the runs.
 
         Returns:
-            1 if one failed, ``os.EX_TEMPFAIL`` if it was interrupted and something is left to do, else 0.
+            1 if one failed, ``AGAIN`` if it was interrupted and something is left to do, else 0.
 
         Raises:
             KeyboardInterrupt: The user stops it; the runs that had not ended are ended, and go on the next time from
@@ -332,7 +333,7 @@ class Runner:
             self._stop()
         self._conclude()
         if self._stopping and (self.interrupted or self.to_do):
-            return os.EX_TEMPFAIL
+            return AGAIN
         return 1 if self.failed else 0
 
     def interrupt(self, *_: object) -> None:
@@ -453,7 +454,7 @@ class Runner:
 
     def _was_interrupted(self, code: int) -> bool:
         # What has nothing to save is ended by the signal.
-        return code == os.EX_TEMPFAIL or (self._stopping and -code in (signal.SIGTERM, signal.SIGUSR1))
+        return code == AGAIN or (self._stopping and -code in (signal.SIGTERM, signal.SIGUSR1))
 
     def _fail(self, task: Task, code: int) -> None:
         self.failed.append(task)
