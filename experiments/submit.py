@@ -277,8 +277,10 @@ def _study(given: Given, resources: Resources, extra: list[str]) -> list[Job]:
 
 
 def _sweep(given: Given, resources: Resources, extra: list[str]) -> list[Job]:
+    if extra:
+        raise InputError(f"an agent takes no {extra[0]}", "Settings of trials are given when the sweep is created.")
     agents, count = _number(given, "AGENTS", 1, 1), _number(given, "COUNT", 0, 1)
-    words = [given["SWEEP"], *[f"count={count}"] * bool(count), *extra]
+    words = [given["SWEEP"], *[f"count={count}"] * bool(count)]
     return [Job("sweep", "sweep.sbatch", words, [f"--array=0-{agents - 1}"])]
 
 

@@ -145,6 +145,7 @@ def test_a_run_of_a_name_has_one_job_at_a_time(sbatch: Sbatch, capsys: pytest.Ca
         (["STUDY=ravdess", TIME, "jobs=2"], "'jobs=2' on the command line: there is no setting 'jobs'"),
         (["STUDY=ravdess", TIME, "systems=full", "data.root=/nowhere"], "2 corpora were not found:"),
         (["SWEEP=mine", TIME, "AGENTS=0"], "AGENTS is '0'"),
+        (["SWEEP=mine", TIME, "data.root=/corpora"], "an agent takes no data.root=/corpora"),
     ],
 )
 def test_what_is_wrong_is_told_before_it_is_queued(
@@ -247,9 +248,9 @@ def test_runs_that_are_taught_wait_for_those_that_teach(sbatch: Sbatch) -> None:
 
 
 def test_agents_of_a_sweep(sbatch: Sbatch) -> None:
-    assert main(["SWEEP=me/ser-aae/abc", TIME, "AGENTS=4", "COUNT=5", "data.root=/corpora"]) == 0
+    assert main(["SWEEP=me/ser-aae/abc", TIME, "AGENTS=4", "COUNT=5"]) == 0
     (call,) = sbatch.calls
-    words = [sys.executable, "me/ser-aae/abc", "count=5", "data.root=/corpora"]
+    words = [sys.executable, "me/ser-aae/abc", "count=5"]
     assert call[7:] == ["--array=0-3", "experiments/slurm/sweep.sbatch", *words]
 
 
