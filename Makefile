@@ -53,7 +53,7 @@ endif
 endif
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv from pyproject.toml and constraints.txt (the other commands do it by themselves)
 
@@ -93,8 +93,8 @@ test: $(READY) ## run the tests [ARGS="-k splits"]
 chaos: $(READY) ## kill trainings at random moments and see whether they go on as if nothing had been [ARGS="runs=50"]
 	@$(BIN)/python -m tests.chaos $(ARGUMENTS)
 
-test-cluster: $(READY) ## try all of that on a small SLURM cluster, which is started on this machine and ended
-	@$(BIN)/python -m pytest -m cluster $(ARGUMENTS) tests/cluster
+test-cluster: $(READY) ## submit to a real SLURM, which is started on this machine for it and ended [ARGS="-k study"]
+	@$(BIN)/python -m pytest --verbose -m cluster $(ARGUMENTS) tests/cluster
 
 lint: $(READY) ## check style (ruff) and types (mypy)
 	$(BIN)/ruff check .
