@@ -9,6 +9,8 @@ ON_APPLICATION := iemocap msp_improv msp_podcast voxceleb1 voxceleb2
 STUDIES := $(sort $(filter-out systems,$(notdir $(basename $(wildcard experiments/studies/*.yaml)))))
 EXPERIMENTS := $(sort $(filter-out base,$(notdir $(basename $(wildcard experiments/*.yaml)))))
 
+SUBMITTED := EXP STUDY SWEEP TIME NODES GPUS TASKS CPUS LEAD AT_ONCE AGENTS COUNT
+
 # ARGS goes to the command as it is written: no globbing (-f) and no brace expansion (+B), so that values such as
 # data.auxiliary=[] survive. Quotes inside ARGS hold words together.
 SHELL := bash
@@ -17,7 +19,8 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume manifest evaluate study report data pack bench test chaos lint format clean
+.PHONY: help setup train resume manifest evaluate study report submit data pack bench test test-cluster chaos lint format \
+	clean
 
 # Missing variables are told before anything is installed.
 ifneq ($(filter train manifest pack,$(MAKECMDGOALS)),)
@@ -35,6 +38,14 @@ ifeq ($(strip $(STUDY)),)
 $(error STUDY is missing: give STUDY=<study>, one of: $(STUDIES))
 endif
 endif
+ifneq ($(filter submit,$(MAKECMDGOALS)),)
+ifeq ($(strip $(EXP)$(STUDY)$(SWEEP)),)
+$(error EXP, STUDY or SWEEP is missing: give EXP=<experiment>, one of: $(EXPERIMENTS); or STUDY=<study>, one of: $(STUDIES); or SWEEP=<sweep>)
+endif
+ifeq ($(strip $(TIME)),)
+$(error TIME is missing: give TIME=<time limit of each job>, such as TIME=4:00:00 for four hours)
+endif
+endif
 ifneq ($(filter data,$(MAKECMDGOALS)),)
 ifeq ($(strip $(CORPUS)),)
 $(error CORPUS is missing: give CORPUS=<corpus>, one of: $(CORPORA); on application only: $(ON_APPLICATION))
@@ -42,7 +53,7 @@ endif
 endif
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv from pyproject.toml and constraints.txt (the other commands do it by themselves)
 
@@ -64,6 +75,9 @@ study: $(READY) ## make the runs of a study that are missing, and its tables: ST
 report: $(READY) ## write the report of a study from what has been run: STUDY=<study> [ARGS=…]
 	@$(BIN)/python -m experiments.study report "$(STUDY)" $(ARGUMENTS)
 
+submit: $(READY) ## queue on a SLURM cluster: EXP=…, STUDY=… or SWEEP=…, and TIME=<limit of a job> [GPUS= NODES= …] [ARGS=…]
+	@$(BIN)/python -m experiments.submit $(foreach name,$(SUBMITTED),$(if $($(name)),$(name)="$($(name))")) $(ARGUMENTS)
+
 data: $(READY) ## download a corpus from its owners: CORPUS=<corpus> [ARGS="data.root=<folder>"]
 	@$(BIN)/python -m experiments data "$(CORPUS)" $(ARGUMENTS)
 
@@ -78,6 +92,9 @@ test: $(READY) ## run the tests [ARGS="-k splits"]
 
 chaos: $(READY) ## kill trainings at random moments and see whether they go on as if nothing had been [ARGS="runs=50"]
 	@$(BIN)/python -m tests.chaos $(ARGUMENTS)
+
+test-cluster: $(READY) ## submit to a real SLURM, which is started on this machine for it and ended [ARGS="-k study"]
+	@$(BIN)/python -m pytest --verbose -m cluster $(ARGUMENTS) tests/cluster
 
 lint: $(READY) ## check style (ruff) and types (mypy)
 	$(BIN)/ruff check .

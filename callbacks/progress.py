@@ -40,6 +40,11 @@ class Progress(RichProgressBar):
         if not self.terminal:
             self.disable()
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock: an epoch that is gone on with does not start anew."""
+        super().on_train_start(trainer, pl_module)
+        self._started = time.monotonic()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin the mean of the loss anew."""
         super().on_train_epoch_start(trainer, pl_module)

@@ -168,7 +168,7 @@ class SpeechDataModule(LightningDataModule):
         Raises:
             InputError: As `prepare_data`.
         """
-        roots = self._roots()
+        roots = self.roots()
         # A corpus may play two parts: it is hashed if one of them wants it.
         hashed = {one.corpus for one in self.auxiliary if one.hash_content}
         hashed |= {*self.settings.labelled, *self.split_settings.test_corpora}
@@ -227,7 +227,12 @@ class SpeechDataModule(LightningDataModule):
     def _settings(self, corpus: str) -> CorpusSettings:
         return self.settings.corpora.get(corpus, CorpusSettings())
 
-    def _roots(self) -> dict[str, Path]:
+    def roots(self) -> dict[str, Path]:
+        """Folders of the corpora that are not read from packs.
+
+        Raises:
+            InputError: A corpus is missing (all that are, in one message), or a pack that is named is none.
+        """
         cache = Path(self.settings.cache)
         roots, missing = {}, []
         for name, reader in self.readers.items():

@@ -16,6 +16,7 @@ from callbacks.settings import ScheduleSettings
 from datamodules.errors import InputError
 from datamodules.settings import DataSettings
 from datamodules.splits import SplitSettings
+from experiments.files import replacing
 from experiments.limits import leaves, out_of_range
 from lightning_modules.settings import ModelSettings
 
@@ -164,8 +165,9 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def save(config: Config, path: Path) -> None:
-    """Writes a configuration that ``load_run`` reads."""
-    OmegaConf.save(OmegaConf.structured(config), path)
+    """Writes a configuration that ``load_run`` reads, at once: other processes of the run may look at any time."""
+    with replacing(path) as stream:
+        stream.write(OmegaConf.to_yaml(OmegaConf.structured(config)).encode())
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -11,7 +11,8 @@ ALWAYS_SAID = (
     r"`Trainer\.fit` stopped: `max_epochs=",
     r"Experiment logs directory .* exists and is not empty",  # config.yaml lies in it before metrics.csv does
     r"Checkpoint directory .* exists and is not empty",  # where a run goes on, it is to be so
-    r"The `srun` command is available on your system but is not used",  # `make submit` is for that
+    r"The `srun` command is available on your system but is not used",  # whoever computes at a login node means it
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # our loader goes on where it was
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own use of PyTorch
 )
 """Patterns of whole messages, no level or library: what is new, or goes wrong, is still shown."""

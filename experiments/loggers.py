@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -72,6 +73,18 @@ class MetricsFile(Logger):
         self._saved = len(self._rows)
 
 
+class _Wandb(WandbLogger):
+    """W&B's logger, without whose process a training goes on.
+
+    Some schedulers tell all processes of a job to end, W&B's too: by the time that the training has saved it is gone.
+    """
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs scores and losses."""
+        with suppress(ConnectionError):
+            super().log_metrics(metrics, step)
+
+
 @contextmanager
 def logged(config: Config, folder: Path, metrics: MetricsFile, identity: str) -> Iterator[list[Logger]]:
     """The loggers of a run, to be used on one process; the W&B run ends, well or failed, with the block.
@@ -126,11 +139,16 @@ def logged(config: Config, folder: Path, metrics: MetricsFile, identity: str) ->
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     try:
-        yield [metrics, WandbLogger(experiment=run)]
+        yield [metrics, _Wandb(experiment=run)]
     except BaseException as error:
-        if isinstance(error, Interrupted) and error.code == AGAIN:
-            run.mark_preempting()  # a sweep hands the run out again
-        run.finish(exit_code=1)
+        try:
+            if isinstance(error, Interrupted) and error.code == AGAIN:
+                run.mark_preempting()  # a sweep hands the run out again
+            run.finish(exit_code=1)
+        except ConnectionError:
+            print("W&B: its process ended first; what it had not written yet is in metrics.csv alone", file=sys.stderr)
+            with suppress(ConnectionError):  # else it would try at the end of this process
+                wandb.teardown(exit_code=1)
         raise
     run.finish()
 

@@ -1,6 +1,8 @@
 """W&B without a network, and what is kept off the terminal."""
 
 import logging
+import os
+import signal
 import socket
 import threading
 import warnings
@@ -14,6 +16,7 @@ import pytest
 import wandb
 from lightning.pytorch.loggers import Logger
 
+from callbacks.interruption import Interrupted
 from datamodules.errors import InputError
 from experiments import loggers
 from experiments.config import Config
@@ -75,6 +78,29 @@ def test_a_failed_run_is_closed(tmp_path: Path, config: Config) -> None:
     wandb.teardown()
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert b"demo/" in log.read_bytes()
+
+
+def test_a_training_outlives_the_process_of_wandb(
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        with begun(config, tmp_path) as made:
+            children = {
+                int(child) for file in Path("/proc/self/task").glob("*/children") for child in file.read_text().split()
+            }
+            (process,) = (one for one in children if Path(f"/proc/{one}/comm").read_text().startswith("wandb"))
+            os.kill(process, signal.SIGKILL)
+            for step in range(100):
+                for logger in made:
+                    logger.log_metrics({"loss": 1.0}, step)
+            raise Interrupted(signal.SIGTERM)
+
+    wandb.teardown()  # that of other tests
+    with pytest.raises(Interrupted):
+        interrupted()
+    assert "W&B: its process ended first" in capsys.readouterr().err
+    with begun(config, tmp_path / "again") as made:
+        assert len(made) == 2
 
 
 def test_wandb_can_be_switched_off(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What a user sees while a model trains, and at its end."""
 
 import re
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,17 @@ class Scripted(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(folder: Path, progress: Progress, epochs: int, checkpoint: Path | None = None) -> pl.Trainer:
+def fit(
+    folder: Path,
+    progress: Progress,
+    epochs: int,
+    checkpoint: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+) -> pl.Trainer:
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        callbacks=[progress],
+        callbacks=[progress, *callbacks],
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,
@@ -84,6 +91,27 @@ def test_a_resumed_training_knows_the_best_score(tmp_path: Path, capsys: pytest.
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert all("best 0.750 (epoch 1)" in line for line in lines)
+
+
+class Saved(pl.Callback):
+    """Saves in the middle of the second epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 3:
+            trainer.save_checkpoint(self.path)
+
+
+def test_an_epoch_that_is_gone_on_with_is_timed_from_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, Progress("dev/uar"), 2, callbacks=[Saved(tmp_path / "last.ckpt")])
+    capsys.readouterr()
+    fit(tmp_path, Progress("dev/uar"), 2, checkpoint=tmp_path / "last.ckpt")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"Epoch 1/1: .*, \d{1,2}\.\d s", line)
 
 
 def results(**changes: Any) -> dict[str, Any]:

@@ -20,8 +20,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from rich.console import Console
 
+from callbacks.interruption import AGAIN
 from datamodules.errors import InputError
 from experiments.config import Config, load
+from experiments.files import BEST, LAST, read_json
 from experiments.study import plan, running
 from experiments.study.__main__ import main
 from experiments.study.plan import CurvePlan, Run, Study, SystemPlan
@@ -302,6 +304,112 @@ def wait_for(file: Path) -> None:
         time.sleep(0.01)
 
 
+SAVES = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); "
+"""The beginning of a run that saves where it is told to."""
+
+
+def test_a_command_that_is_told_to_end_passes_it_on_and_goes_on_later(fake: Fake) -> None:
+    up = [fake.folder / name for name in "ab"]
+    fake.script[FULL[0]] = f"{SAVES} open({str(up[0])!r}, 'w'); time.sleep(60)"
+    fake.script[FULL[1]] = f"import time; open({str(up[1])!r}, 'w'); time.sleep(60)"  # it saves nothing
+    wanted = fake.tasks(make_study())
+    runner = fake.runner(wanted, jobs=2)
+    before = signal.signal(signal.SIGUSR1, runner.interrupt)
+
+    def tell() -> None:
+        for file in up:
+            wait_for(file)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    try:
+        threading.Thread(target=tell).start()
+        assert runner.run() == AGAIN
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert fake.made == FULL, "no more are started"
+    assert fake.printed().splitlines()[2:] == [
+        *[f"interrupted {name}" for name in runner_names(runner)],
+        "2 runs were not started; the same command goes on.",
+    ]
+    assert {task.name for task in runner.interrupted} == set(FULL)
+    assert (fake.records(), runner.failed) == ([], [])
+    fake.script.clear()
+    assert fake.runner(wanted).run() == 0
+    assert len(fake.records()) == 4
+
+
+def runner_names(runner: Runner) -> list[str]:
+    return [task.name for task in runner.interrupted]
+
+
+def test_a_run_that_was_told_to_end_ends_the_command(fake: Fake) -> None:
+    fake.script[FULL[0]] = "raise SystemExit(75)"
+    up = fake.folder / "up"
+    fake.script[FULL[1]] = f"{SAVES} open({str(up)!r}, 'w'); time.sleep(60)"
+    runner = fake.runner(fake.tasks(make_study()), jobs=2)
+    assert runner.run() == AGAIN
+    assert sorted(runner_names(runner)) == FULL
+    assert fake.made == FULL
+
+
+def test_what_ends_well_although_it_was_told_is_done(fake: Fake) -> None:
+    (task,) = fake.tasks(make_study(), systems="full", folds="0")
+    results = write_run(fake.folder / "there", task.config)
+    up = fake.folder / "up"
+    fake.script[FULL[0]] = (
+        f"import shutil, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open({str(up)!r}, 'w')\n"
+        f"time.sleep(0.2); shutil.copytree({str(results)!r}, {str(task.folder)!r})"
+    )
+    runner = fake.runner([task])
+    runner._start()
+    wait_for(up)
+    runner.interrupt()
+    assert runner.run() == 0
+    assert [record.key for record in fake.records()] == [task.key]
+
+
+def leave_unfinished(task: Task, *changes: str) -> None:
+    """What an interrupted training leaves, with its log."""
+    config = load(task.run.experiment, [*running.settings_of(task, ["trainer.threads=1"]), *changes])
+    write_run(task.folder, config)
+    (task.folder / "results.json").unlink()
+    task.log.write_text("before\n")
+
+
+@pytest.mark.parametrize(
+    ("features", "change", "again"),
+    [
+        ("", "data.workers=3", True),
+        ("", "data.quota=5", False),
+        ("", "data.root=/else", False),
+        ("eGeMAPSv02", "", False),
+    ],
+)
+def test_an_interrupted_run_of_the_same_settings_goes_on(fake: Fake, features: str, change: str, again: bool) -> None:
+    study = make_study(full=SystemPlan(label="full", features=features))
+    (task,) = fake.tasks(study, systems="full", folds="0")
+    leave_unfinished(task, *[change] * bool(change))
+    results = write_run(fake.folder / "there", task.config)
+    fake.script[FULL[0]] = (
+        f"from pathlib import Path; import shutil; there = Path({str(task.folder)!r})\n"
+        "print('there' if there.exists() else 'gone')\n"
+        f"shutil.copytree({str(results)!r}, there, dirs_exist_ok=True)"
+    )
+    fake.runner([task]).run()
+    assert task.log.read_text() == ("before\nthere\n" if again else "gone\n")
+    assert fake.printed().startswith("went on with" if again else "started")
+
+
+def test_an_interrupted_run_of_another_teacher_is_made_anew(fake: Fake) -> None:
+    (task,) = fake.tasks(taught_study(), systems="taught")
+    (teacher,) = task.teachers
+    write_run(teacher.folder, teacher.config)
+    leave_unfinished(task)
+    assert task.goes_on(["trainer.threads=1"])
+    (teacher.folder / BEST).write_text("another")
+    assert not task.goes_on(["trainer.threads=1"])
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """A shell has jobs in the background ignore interrupts, and the tests may be one."""
@@ -368,6 +476,30 @@ def test_a_filter_of_what_there_is_not_is_told(name: str, value: str, known: str
     assert told.value.remedy == f"There are: {known}."
 
 
+def test_numbers_choose_runs_by_their_place() -> None:
+    study = make_study()
+    everything = choose(study, {})
+    assert choose(study, {"numbers": "3,1"}) == [everything[1], everything[3]]
+    assert choose(study, {"numbers": "1,2,3", "systems": "full"}) == [everything[1]]
+    for value in ("4", "-1", "all", "01"):
+        with pytest.raises(InputError, match=f"numbers=0,{value}: the study mine has no run {value}") as told:
+            choose(study, {"numbers": f"0,{value}"})
+        assert told.value.remedy == "There are: 0 to 3."
+
+
+def test_one_run_of_a_study_makes_no_tables(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    systems = {"full": {"settings": {"data.auxiliary": []}}, "single_task": {"settings": SINGLE}}
+    study = {"experiments": [EXPERIMENT], "folds": [0, 1], "title": "A study", "systems": systems}
+    (fake.folder / "mine.yaml").write_text(yaml.safe_dump(study))
+    places = [f"output={fake.folder / 'runs'}", f"records={fake.folder / 'docs'}"]
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["run", str(fake.folder / "mine.yaml"), "numbers=2", *places]) == 0
+    assert fake.made == SINGLE_TASK[:1]
+    assert [file.name for file in (fake.folder / "docs" / "mine").glob("[!.]*")] == [RECORDS]
+    assert capsys.readouterr().out == ""
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_filters_that_leave_nothing_are_told() -> None:
     study = make_study(full=SystemPlan(folds=[5]))
     with pytest.raises(InputError, match="the study mine has no run with systems=full folds=0"):
@@ -406,11 +538,12 @@ def test_a_run_is_a_command_that_anyone_can_repeat(tmp_path: Path) -> None:
         "experiments",
         "train",
         EXPERIMENT,
+        "resume=auto",
         "split.fold=1",
         "seed=0",
         *[s.format("full") for s in where],
     ]
-    assert single[4:6] == ["data.auxiliary=[]", "model.decoder.weight=0"]
+    assert single[5:7] == ["data.auxiliary=[]", "model.decoder.weight=0"]
     module = ["-m", "experiments.study.baselines", EXPERIMENT, "features=eGeMAPSv02", "per_speaker=true"]
     assert svm[:7] == [*module, "split.fold=1", "seed=0"]
 
@@ -519,6 +652,35 @@ def test_a_study_goes_from_corpora_to_tables(
     assert main(report) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(folder / "report.html")
     assert (folder / "report.html").exists()
+
+
+def test_an_interrupted_study_has_the_same_records(corpora: Path, tmp_path: Path) -> None:
+    pairs = (setting.partition("=") for setting in runs.SMALL if not setting.startswith("data.corpora"))
+    small = {key: yaml.safe_load(value) for key, _, value in pairs}
+    small |= {"data.auxiliary": [], "data.steps": 20, "trainer.epochs": 2, "trainer.checkpoint_minutes": 1e-9}
+    systems = {"full": {"settings": small}, "single_task": {"settings": small}}
+    study = {"experiments": [EXPERIMENT], "folds": [0], "title": "A study", "systems": systems}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study))
+    found = []
+    for name in ("whole", "interrupted"):
+        output = tmp_path / name
+        places = [f"data.root={corpora}", f"data.cache={corpora / 'cache'}", f"output={output}", f"records={output}"]
+        command = ["run", str(tmp_path / "mine.yaml"), "numbers=0", "wandb.enabled=false", *places]
+        folder = output / "mine" / EXPERIMENT / "full-fold0-seed0"
+
+        def interrupt(folder: Path = folder) -> None:
+            wait_for(folder / LAST)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        if name == "interrupted":
+            threading.Thread(target=interrupt).start()
+            assert main(command) == AGAIN
+            assert not (folder / "results.json").exists()
+        assert main(command) == 0
+        assert len(read_json(folder / "environment.json")["resumed"]) == (name == "interrupted")
+        (record,) = read_records(output / "mine" / RECORDS)
+        found.append(replace(record, train_seconds=0))
+    assert found[0] == found[1]
 
 
 def sum_of(confusion: list[list[int]]) -> int:

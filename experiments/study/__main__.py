@@ -3,27 +3,32 @@
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
+from callbacks.interruption import AGAIN
 from datamodules.errors import InputError
 from experiments.commands import finish, own_settings
 
 if TYPE_CHECKING:
     from experiments.study.tables import Table
 
-_PLACES = {"output": "runs/studies", "records": "docs/studies"}
-_OF_A_RUN = {"jobs": "1", "systems": "", "experiments": "", "folds": "", "seeds": "", "time": ""}
+_OF_SCHEDULERS = (signal.SIGTERM, signal.SIGUSR1)
+PLACES = {"output": "runs/studies", "records": "docs/studies"}
+"""Settings of where a study's runs and records are."""
+_OF_A_RUN = {"jobs": "1", "systems": "", "experiments": "", "folds": "", "seeds": "", "numbers": "", "time": ""}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns 0, 1 if a run failed, or 2 where the input cannot be used."""
+    """Runs a command; returns 0, 1 if a run failed, 2 where the input cannot be used, or 75 where it is to go on."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.study", description="Studies: systems, folds and seeds, from runs to tables."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    own = {"run": {**_OF_A_RUN, **_PLACES}, "report": _PLACES}
+    own = {"run": {**_OF_A_RUN, **PLACES}, "report": PLACES}
     for name, what in (
         ("run", "make the runs that are missing, then the tables"),
         ("report", "write the report and the tables from what has been run"),
@@ -57,9 +62,11 @@ def _run(name: str, options: dict[str, str], extra: list[str]) -> int:
     folder, output = Path(options["records"], study.name), Path(options["output"])
     wanted = running.tasks(running.choose(study, options), output / study.name, extra)
     runner = running.Runner(wanted, folder, output, int(jobs), float(minutes) if minutes else None, extra, View())
-    code = runner.run()
+    with _handled(runner.interrupt):
+        code = runner.run()
     records = read_records(folder / RECORDS)
-    if records:
+    # Where many commands make a run each, as on a cluster, none of them makes the tables of all.
+    if records and not options["numbers"]:
         tables.write_tables(study, records, folder)
         found = tables.tested(study, records)
         for experiment in tables.experiments(found):
@@ -67,6 +74,21 @@ def _run(name: str, options: dict[str, str], extra: list[str]) -> int:
                 _print(tables.main_table(study, found, experiment))
         print(folder, flush=True)
     return code
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Has what schedulers send before they end a job handled."""
+    before = {sent: signal.signal(sent, handler) for sent in _OF_SCHEDULERS}
+    try:
+        yield
+    finally:
+        for sent, known in before.items():
+            signal.signal(sent, known)
+
+
+def _go_on_later(*_: object) -> None:
+    sys.exit(AGAIN)
 
 
 def _print(table: "Table") -> None:
@@ -100,7 +122,7 @@ def _report(name: str, options: dict[str, str], others: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # A shell starts what it runs in the background with interrupts ignored, and schedulers send the other signal.
-    for sent in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sent, signal.default_int_handler)
-    sys.exit(main())
+    # A shell starts what it runs in the background with interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with _handled(_go_on_later):  # before and after the runs there is nothing to save
+        sys.exit(main())

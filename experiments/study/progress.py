@@ -53,10 +53,10 @@ class View:
     ) -> None:
         self._live.stop()
 
-    def started(self, name: str) -> None:
-        """Tells that a run began; on a terminal the table shows it."""
+    def started(self, name: str, again: bool = False) -> None:
+        """Tells that a run began, or goes on; on a terminal the table shows it."""
         if not self.console.is_terminal:
-            self.say(f"started {name}")
+            self.say(f"{'went on with' if again else 'started'} {name}")
 
     def say(self, text: str) -> None:
         """Prints lines that stay."""

@@ -17,10 +17,12 @@ from pathlib import Path
 from statistics import median
 from typing import IO
 
+from callbacks.interruption import AGAIN
 from datamodules.errors import InputError, explained
 from datamodules.freshness import lock
-from experiments.config import Config, load_run
+from experiments.config import Config, load, load_run
 from experiments.files import BEST, digest, read_json
+from experiments.resuming import unfinished
 from experiments.study.plan import Run, Study, runs
 from experiments.study.progress import Counts, View, clock
 from experiments.study.record import RECORDS, Record, read_records, record_of, settings_hash, write_records
@@ -32,7 +34,7 @@ BAD_INPUT = 2
 GRACE: Mapping[signal.Signals, float] = {signal.SIGINT: 20, signal.SIGTERM: 5, signal.SIGKILL: 5}
 """What runs are sent when the command is interrupted, and for how many seconds each is waited for."""
 FILTERS = {"systems": "system", "experiments": "experiment", "folds": "fold", "seeds": "seed"}
-"""Settings that choose among a study's runs, and what of a run each looks at."""
+"""Settings that choose among a study's runs, and what of a run each looks at; ``numbers`` looks at its place."""
 _OF_THE_RUNNER = {
     "run": "The runner names the folders itself.",
     "experiment": "Give experiments=<name>,<name> to choose among the study's.",
@@ -87,6 +89,15 @@ class Task:
         taught = _identities(self.teachers)
         return record_of(run.study, run.system, run.point, self.config, self.folder, run.plan.arguments, taught)
 
+    def goes_on(self, extra: Sequence[str]) -> bool:
+        """Whether an interrupted run of the same settings is there, which a training goes on with."""
+        if self.run.plan.features or self._settings_there() != self.settings:
+            return False
+        try:
+            return unfinished(load(self.run.experiment, settings_of(self, extra))) is not None
+        except InputError:  # made elsewhere, or on something else
+            return False
+
     def taken_over(self, record: Record) -> Record:
         """The record of the same run from elsewhere, as this study's."""
         return replace(record, study=self.run.study, system=self.run.system, point=self.run.point)
@@ -127,12 +138,14 @@ class Running:
         process: Leads a group of its own: ctrl-C reaches it by us alone.
         claim: Lock file that keeps others from making the same.
         since: When it began, by the monotonic clock.
+        told: To save and end.
     """
 
     task: Task
     process: subprocess.Popen[bytes]
     claim: IO[str]
     since: float = field(default_factory=time.monotonic)
+    told: bool = False
 
     @property
     def seconds(self) -> float:
@@ -150,14 +163,23 @@ def choose(study: Study, wanted: Mapping[str, str]) -> list[Run]:
 
     Args:
         study: The study.
-        wanted: For names in ``FILTERS``, the values to keep, with commas between them; empty keeps all.
+        wanted: For names in ``FILTERS``, the values to keep, with commas between them; empty keeps all. ``numbers``
+            are places in the list of all runs of the study, from 0.
 
     Raises:
         InputError: The study does not have such a value, or no run has all that is wanted.
     """
-    chosen = everything = list(runs(study))
+    everything = list(runs(study))
+    numbers = _values(wanted, "numbers")
+    for value in numbers:
+        if value not in map(str, range(len(everything))):
+            raise InputError(
+                f"numbers={wanted['numbers']}: the study {study.name} has no run {value}",
+                f"There are: 0 to {len(everything) - 1}.",
+            )
+    chosen = [run for number, run in enumerate(everything) if not numbers or str(number) in numbers]
     for name, attribute in FILTERS.items():
-        values = [value.strip() for value in wanted.get(name, "").split(",") if value.strip()]
+        values = _values(wanted, name)
         known = dict.fromkeys(str(getattr(run, attribute)) for run in everything)
         for value in values:
             if value not in known:
@@ -170,6 +192,10 @@ def choose(study: Study, wanted: Mapping[str, str]) -> list[Run]:
         asked = " ".join(f"{name}={value}" for name, value in wanted.items() if value)
         raise InputError(f"the study {study.name} has no run with {asked}", "Leave one of the filters out.")
     return chosen
+
+
+def _values(wanted: Mapping[str, str], name: str) -> list[str]:
+    return [value.strip() for value in wanted.get(name, "").split(",") if value.strip()]
 
 
 def tasks(chosen: Iterable[Run], output: Path, extra: Sequence[str]) -> list[Task]:
@@ -217,14 +243,20 @@ def _check_same(run: Run, config: Config, extra: Sequence[str]) -> None:
 
 
 def command(task: Task, extra: Sequence[str]) -> list[str]:
-    """The command that makes a run."""
-    run = task.run
-    features = run.plan.arguments
+    """The command that makes a run, or goes on with it."""
+    features = task.run.plan.arguments
     program = ["experiments.study.baselines"] if features else ["experiments", "train"]
+    own = features or ["resume=auto"]
+    return [sys.executable, "-m", *program, task.run.experiment, *own, *settings_of(task, extra)]
+
+
+def settings_of(task: Task, extra: Sequence[str]) -> list[str]:
+    """The settings of that command, ``key=value``."""
+    run = task.run
     wandb = [f"wandb.group={run.study}", f"wandb.tags=[{run.system}]"]
     place = [f"run={run.name}", f"output={task.folder.parents[1]}"]
     taught = [f"trainer.teachers={json.dumps(task.config.trainer.teachers)}"] * bool(task.teachers)
-    return [sys.executable, "-m", *program, run.experiment, *features, *run.settings, *taught, *wandb, *extra, *place]
+    return [*run.settings, *taught, *wandb, *extra, *place]
 
 
 class Runner:
@@ -269,6 +301,8 @@ class Runner:
         self.done = len(wanted) - len({task.key for task in wanted} & {task.key for task in self.to_do})
         self.running: list[Running] = []
         self.failed: list[Task] = []
+        self.interrupted: list[Task] = []
+        self._stopping = False
         self._refused: set[str] = set()  # experiments whose input cannot be used
         self._told: set[str] = set()
         systems = {task.key: task.run.system for task in wanted}
@@ -278,22 +312,33 @@ class Runner:
                 self._durations.setdefault(systems[record.key], []).append(record.train_seconds)
 
     def run(self) -> int:
-        """Makes the runs; returns 1 if one failed, else 0.
+        """Makes the runs.
+
+        Returns:
+            1 if one failed, ``AGAIN`` if it was interrupted and something is left to do, else 0.
 
         Raises:
-            KeyboardInterrupt: The user stops it; the runs that had not ended are ended, and made anew the next time.
+            KeyboardInterrupt: The user stops it; the runs that had not ended are ended, and go on the next time from
+                where they last saved.
         """
         try:
             with self.view:
                 while self.running or self._startable():
                     self._start()
+                    self._pass_on()
                     self._collect()
                     self._show()
                     time.sleep(TICK_S)
         finally:
             self._stop()
         self._conclude()
+        if self._stopping and (self.interrupted or self.to_do):
+            return AGAIN
         return 1 if self.failed else 0
+
+    def interrupt(self, *_: object) -> None:
+        """Starts no more runs, and has those that are being made save and end; a handler of signals."""
+        self._stopping = True
 
     def _record(self, wanted: Iterable[Task]) -> list[Task]:
         """Records the runs whose results are there, here or in another study; returns the others."""
@@ -320,6 +365,8 @@ class Runner:
         return missing
 
     def _startable(self) -> list[Task]:
+        if self._stopping:
+            return []
         waiting = {task.key for task in self.to_do} | {one.task.key for one in self.running}
         unable = {task.key for task in self.failed}
         startable = []
@@ -361,9 +408,11 @@ class Runner:
     def _launch(self, task: Task, claim: IO[str]) -> None:
         words = command(task, self.extra)
         with explained(str(task.log), task.folder.parent, "output"):
-            _make_way(task.folder)
+            again = task.goes_on(self.extra)
+            if not again:
+                _make_way(task.folder)
             task.folder.parent.mkdir(parents=True, exist_ok=True)
-            with task.log.open("wb") as log:
+            with task.log.open("ab" if again else "wb") as log:
                 process = subprocess.Popen(
                     words,
                     stdin=subprocess.DEVNULL,
@@ -374,7 +423,14 @@ class Runner:
                     pass_fds=(claim.fileno(),),
                 )
         self.running.append(Running(task, process, claim))
-        self.view.started(task.name)
+        self.view.started(task.name, again)
+
+    def _pass_on(self) -> None:
+        for one in self.running:
+            if self._stopping and not one.told:
+                one.told = True
+                # To the process alone: its workers have to live for as long as it takes to save.
+                one.process.send_signal(signal.SIGTERM)
 
     def _collect(self) -> None:
         for one in [one for one in self.running if one.process.poll() is not None]:
@@ -385,12 +441,20 @@ class Runner:
                 self.running.remove(one)
                 _release(one.claim)
             if incomplete:
-                self._fail(task, one.process.returncode)
+                if self._was_interrupted(one.process.returncode):
+                    self.interrupted.append(task)
+                    self.interrupt()  # whoever told the run means us, too
+                else:
+                    self._fail(task, one.process.returncode)
                 continue
             self.done += 1
             self._durations.setdefault(task.run.system, []).append(one.seconds)
             score = next(record for record in read_records(self.file) if record.key == task.key).development
             self.view.say(f"done {task.name}: development {score:.3f}, {clock(one.seconds)}")
+
+    def _was_interrupted(self, code: int) -> bool:
+        # What has nothing to save is ended by the signal.
+        return code == AGAIN or (self._stopping and -code in (signal.SIGTERM, signal.SIGUSR1))
 
     def _fail(self, task: Task, code: int) -> None:
         self.failed.append(task)
@@ -432,6 +496,8 @@ class Runner:
             self.view.say(f"{len(self.failed)} runs failed:")
         for task in self.failed:
             self.view.say(f"  {task.name}: {task.log}")
+        for task in self.interrupted:
+            self.view.say(f"interrupted {task.name}")
         if self.to_do:
             self.view.say(f"{len(self.to_do)} runs were not started; the same command goes on.")
 
@@ -464,7 +530,7 @@ def _release(claim: IO[str]) -> None:
 
 
 def _make_way(folder: Path) -> None:
-    """Removes what an interrupted run left; the results of a run with other settings are kept under another name."""
+    """Removes what an interrupted run left, or keeps the results of a run with other settings under another name."""
     results = folder / "results.json"
     if results.exists():
         ended = datetime.fromtimestamp(results.stat().st_mtime)
