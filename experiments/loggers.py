@@ -144,7 +144,7 @@ def log_results(loggers: list[Logger], folder: Path, config: Config, results: di
 
         for split in ("dev", "test"):
             for name in ("uar", "accuracy", "ccc"):
-                if name in results[split]:
+                if name in results.get(split, {}):
                     logger.experiment.summary[f"final/{split}/{name}"] = results[split][name]
         artifact = wandb.Artifact(f"{config.experiment}-{logger.version}", type="run")
         for pattern in ARTIFACT:
