@@ -1,8 +1,10 @@
 """Files of results: written at once, never over others; free of heavy imports."""
 
+import csv
 import fcntl
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -114,6 +116,22 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged: {error}", "Give the folder of another run, or train again.") from error
     return content
+
+
+def read_scores(folder: Path, name: str) -> dict[int, float]:
+    """A run's scores so far, by epoch.
+
+    Args:
+        folder: The run folder.
+        name: Of the score, as in ``metrics.csv``.
+    """
+    try:
+        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get(name)]
+    except FileNotFoundError:
+        return {}
+    found = {int(float(row["epoch"])): float(row[name]) for row in rows}
+    return {epoch: score for epoch, score in found.items() if math.isfinite(score)}
 
 
 def digest(path: Path) -> str:

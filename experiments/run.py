@@ -35,6 +35,7 @@ from experiments.config import Config, Matmul, Precision, TrainerSettings, save
 from experiments.files import BEST, LAST, SECONDS_TO_END, held, make_folder, read_json, write_json
 from experiments.loggers import MetricsFile, log_results, logged
 from experiments.records import CheckpointFiles, environment, last_checkpoint, read_checkpoint
+from experiments.sweep import member
 from experiments.teachers import read_teachers
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.heads import Head
@@ -147,7 +148,8 @@ def _begin(config: Config, data: SpeechDataModule, folder: Path, here: dict[str,
     if not resumed:
         save(config, folder / "config.yaml")
         write_json(folder / "data_report.json", data.report)
-    known = read_json(file) if resumed and file.exists() else {**here, "wandb": secrets.token_hex(4), "resumed": []}
+    new = {"wandb": member.run_id() or secrets.token_hex(4), "resumed": []}
+    known = read_json(file) if resumed and file.exists() else here | new
     changed = [name for name, sha256 in here["manifests"].items() if known["manifests"].get(name) != sha256]
     if changed:
         raise InputError(
