@@ -7,6 +7,7 @@ CORPORA := ravdess cremad emodb nemo librispeech-clean-100 librispeech-clean-360
 	librispeech-dev-clean librispeech-dev-other librispeech-test-clean librispeech-test-other
 ON_APPLICATION := iemocap msp_improv msp_podcast voxceleb1 voxceleb2
 STUDIES := $(sort $(filter-out systems,$(notdir $(basename $(wildcard experiments/studies/*.yaml)))))
+SWEEPS := $(sort $(notdir $(basename $(wildcard experiments/sweeps/*.yaml))))
 EXPERIMENTS := $(sort $(filter-out base,$(notdir $(basename $(wildcard experiments/*.yaml)))))
 
 # ARGS goes to the command as it is written: no globbing (-f) and no brace expansion (+B), so that values such as
@@ -17,7 +18,7 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume manifest evaluate study report data pack bench test chaos lint format clean
+.PHONY: help setup train resume manifest evaluate study report sweep data pack bench test chaos lint format clean
 
 # Missing variables are told before anything is installed.
 ifneq ($(filter train manifest pack,$(MAKECMDGOALS)),)
@@ -33,6 +34,11 @@ endif
 ifneq ($(filter study report,$(MAKECMDGOALS)),)
 ifeq ($(strip $(STUDY)),)
 $(error STUDY is missing: give STUDY=<study>, one of: $(STUDIES))
+endif
+endif
+ifneq ($(filter sweep,$(MAKECMDGOALS)),)
+ifeq ($(strip $(SWEEP)),)
+$(error SWEEP is missing: give SWEEP=<sweep>, one of: $(SWEEPS))
 endif
 endif
 ifneq ($(filter data,$(MAKECMDGOALS)),)
@@ -63,6 +69,9 @@ study: $(READY) ## make the runs of a study that are missing, and its tables: ST
 
 report: $(READY) ## write the report of a study from what has been run: STUDY=<study> [ARGS=…]
 	@$(BIN)/python -m experiments.study report "$(STUDY)" $(ARGUMENTS)
+
+sweep: $(READY) ## search for settings, by W&B or here with Optuna: SWEEP=<sweep> [COUNT=<trials>] [AGENTS=<at once>] [ARGS=…]
+	@$(BIN)/python -m experiments.sweep run "$(SWEEP)" $(if $(COUNT),count="$(COUNT)") $(if $(AGENTS),agents="$(AGENTS)") $(ARGUMENTS)
 
 data: $(READY) ## download a corpus from its owners: CORPUS=<corpus> [ARGS="data.root=<folder>"]
 	@$(BIN)/python -m experiments data "$(CORPUS)" $(ARGUMENTS)
@@ -98,5 +107,5 @@ $(READY): pyproject.toml constraints.txt
 		echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not one: give PYTHON=<path of a newer one>' >&2; exit 2; }
 	@echo 'Setting up $(VENV): this takes a few minutes, once.' >&2
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[audformat,baselines,demo,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[audformat,baselines,demo,dev,sweeps]'
 	@touch $@
