@@ -7,6 +7,7 @@ CORPORA := ravdess cremad emodb nemo librispeech-clean-100 librispeech-clean-360
 	librispeech-dev-clean librispeech-dev-other librispeech-test-clean librispeech-test-other
 ON_APPLICATION := iemocap msp_improv msp_podcast voxceleb1 voxceleb2
 STUDIES := $(sort $(filter-out systems,$(notdir $(basename $(wildcard experiments/studies/*.yaml)))))
+SWEEPS := $(sort $(notdir $(basename $(wildcard experiments/sweeps/*.yaml))))
 EXPERIMENTS := $(sort $(filter-out base,$(notdir $(basename $(wildcard experiments/*.yaml)))))
 
 SUBMITTED := EXP STUDY SWEEP TIME NODES GPUS TASKS CPUS LEAD AT_ONCE AGENTS COUNT
@@ -19,7 +20,7 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume manifest evaluate study report submit data pack bench test test-cluster chaos lint format \
+.PHONY: help setup train resume manifest evaluate study report sweep submit data pack bench test test-cluster chaos lint format \
 	clean
 
 # Missing variables are told before anything is installed.
@@ -44,6 +45,11 @@ $(error EXP, STUDY or SWEEP is missing: give EXP=<experiment>, one of: $(EXPERIM
 endif
 ifeq ($(strip $(TIME)),)
 $(error TIME is missing: give TIME=<time limit of each job>, such as TIME=4:00:00 for four hours)
+endif
+endif
+ifneq ($(filter sweep,$(MAKECMDGOALS)),)
+ifeq ($(strip $(SWEEP)),)
+$(error SWEEP is missing: give SWEEP=<sweep>, one of: $(SWEEPS))
 endif
 endif
 ifneq ($(filter data,$(MAKECMDGOALS)),)
@@ -74,6 +80,9 @@ study: $(READY) ## make the runs of a study that are missing, and its tables: ST
 
 report: $(READY) ## write the report of a study from what has been run: STUDY=<study> [ARGS=…]
 	@$(BIN)/python -m experiments.study report "$(STUDY)" $(ARGUMENTS)
+
+sweep: $(READY) ## search for settings, by W&B or here with Optuna: SWEEP=<sweep> [COUNT=<trials>] [AGENTS=<at once>] [ARGS=…]
+	@$(BIN)/python -m experiments.sweep run "$(SWEEP)" $(if $(COUNT),count="$(COUNT)") $(if $(AGENTS),agents="$(AGENTS)") $(ARGUMENTS)
 
 submit: $(READY) ## queue on a SLURM cluster: EXP=…, STUDY=… or SWEEP=…, and TIME=<limit of a job> [GPUS= NODES= …] [ARGS=…]
 	@$(BIN)/python -m experiments.submit $(foreach name,$(SUBMITTED),$(if $($(name)),$(name)="$($(name))")) $(ARGUMENTS)
@@ -115,5 +124,5 @@ $(READY): pyproject.toml constraints.txt
 		echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not one: give PYTHON=<path of a newer one>' >&2; exit 2; }
 	@echo 'Setting up $(VENV): this takes a few minutes, once.' >&2
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[audformat,baselines,demo,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[audformat,baselines,demo,dev,sweeps]'
 	@touch $@

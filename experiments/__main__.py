@@ -11,6 +11,7 @@ from experiments.config import Config, load, load_run
 from experiments.hush import hush
 from experiments.importing import importing
 from experiments.resuming import unfinished
+from experiments.sweep import member
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,6 +68,9 @@ def _run(given: argparse.Namespace, settings: list[str]) -> None:
     own, settings = own_settings(settings, {"resume": ""})
     if own["resume"] not in ("", "auto"):
         raise InputError(f"resume={own['resume']}", "Give resume=auto, or `make resume RUN=<run folder>`.")
+    if given.command == "train" and (trial := member.run_id()):
+        # W&B's sweep may hand the same trial out again, where it was interrupted.
+        own["resume"], settings = "auto", [f"run={trial}", *settings]
     config = load(given.experiment, settings)
     if given.command == "train":
         folder = unfinished(config) if own["resume"] else None

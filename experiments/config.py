@@ -44,6 +44,8 @@ class TrainerSettings:
         gradient_clip: Largest norm of the gradients, model and discriminators apart; 0 does not clip.
         average: Share that the exponential average of the weights keeps at each step; 0 does not average.
         monitor: Development score that chooses the epoch.
+        test: Scores the test set once, at the end. Without, a run neither reads nor reports it, as in a search for
+            settings; `make evaluate` scores it then.
         teachers: Run folders, whose models are in turn the teacher of ``model.consistency``; without any, the average
             of the model's own weights is.
         patience: Epochs without a better development score after which training stops; 0 never stops early.
@@ -62,6 +64,7 @@ class TrainerSettings:
     gradient_clip: float = 5.0
     average: float = 0.995
     monitor: str = "dev/uar"
+    test: bool = True
     teachers: list[str] = field(default_factory=list)
     patience: int = 0
     checkpoint_minutes: float = 10.0

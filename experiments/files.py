@@ -1,8 +1,9 @@
 """Files of results: written at once, never over others; free of heavy imports."""
 
-import fcntl
+import csv
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from datamodules.errors import InputError
+from experiments.claims import release, take
 
 BEST = Path("checkpoints", "best.ckpt")
 """Of a run folder: the epoch that was best on development data."""
@@ -55,20 +57,17 @@ def held(folder: Path) -> Iterator[None]:
         InputError: Another process is making it.
     """
     until = time.monotonic() + SECONDS_TO_END
-    with (folder / ".lock").open("w") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() > until:
-                    raise InputError(
-                        f"another process is making the run {folder}",
-                        "Wait until it has ended, or begin another run with run=<name>.",
-                    ) from error
-                time.sleep(0.2)
-            else:
-                break
+    while (claim := take(folder / ".lock")) is None:
+        if time.monotonic() > until:
+            raise InputError(
+                f"another process is making the run {folder}",
+                "Wait until it has ended, or begin another run with run=<name>.",
+            )
+        time.sleep(0.2)
+    try:
         yield
+    finally:
+        release(claim)
 
 
 @contextmanager
@@ -114,6 +113,22 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged: {error}", "Give the folder of another run, or train again.") from error
     return content
+
+
+def read_scores(folder: Path, name: str) -> dict[int, float]:
+    """A run's scores so far, by epoch.
+
+    Args:
+        folder: The run folder.
+        name: Of the score, as in ``metrics.csv``.
+    """
+    try:
+        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get(name)]
+    except FileNotFoundError:
+        return {}
+    found = {int(float(row["epoch"])): float(row[name]) for row in rows}
+    return {epoch: score for epoch, score in found.items() if math.isfinite(score)}
 
 
 def digest(path: Path) -> str:

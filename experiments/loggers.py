@@ -2,23 +2,24 @@
 
 import csv
 import io
+import signal
 import sys
-import urllib.request
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from callbacks.interruption import AGAIN, Interrupted
 from datamodules.errors import InputError
+from experiments.account import why_offline
 from experiments.config import Config, to_dict
-from experiments.files import replacing
+from experiments.files import read_scores, replacing
+from experiments.sweep import member
 
 ARTIFACT = ("*.yaml", "*.json", "*.csv", "figures/*.png", "checkpoints/best.ckpt")
-SECONDS_TO_ANSWER = 5
 
 
 class MetricsFile(Logger):
@@ -112,23 +113,24 @@ def logged(config: Config, folder: Path, metrics: MetricsFile, identity: str) ->
     if settings.mode == "disabled":
         yield [metrics]
         return
-    why = _why_offline(settings)
+    why = why_offline(settings)
     if why:
         print(f"W&B: offline, because {why}; `wandb sync {folder}/wandb/offline-run-*` uploads the run.", flush=True)
+    trial = member.run_id() is not None  # then it has its place, and W&B warns of another
     try:
         run = wandb.init(
             name=f"{config.experiment}/{folder.name}",
             dir=folder,
-            id=identity,
+            id=None if trial else identity,
             resume="allow",
-            project=config.wandb.project,
-            entity=config.wandb.entity,
+            project=None if trial else config.wandb.project,
+            entity=None if trial else config.wandb.entity,
             group=config.wandb.group,
             tags=config.wandb.tags,
             config=to_dict(config),
             mode="offline" if why else "online",
             # Online it tells the run's address, and what goes wrong; offline there is nothing to tell.
-            settings=wandb.Settings(silent=bool(why)),
+            settings=wandb.Settings(silent=bool(why), stop_fn=_stop),
         )
     except wandb.Error as error:
         raise InputError(
@@ -141,14 +143,18 @@ def logged(config: Config, folder: Path, metrics: MetricsFile, identity: str) ->
     try:
         yield [metrics, _Wandb(experiment=run)]
     except BaseException as error:
+        code = 1
         try:
             if isinstance(error, Interrupted) and error.code == AGAIN:
-                run.mark_preempting()  # a sweep hands the run out again
-            run.finish(exit_code=1)
+                if member.is_stopped_for_good():
+                    error.code = code = 0  # others were better: it has not failed, and does not go on
+                else:
+                    run.mark_preempting()  # a sweep hands the run out again
+            run.finish(exit_code=code)
         except ConnectionError:
             print("W&B: its process ended first; what it had not written yet is in metrics.csv alone", file=sys.stderr)
             with suppress(ConnectionError):  # else it would try at the end of this process
-                wandb.teardown(exit_code=1)
+                wandb.teardown(exit_code=code)
         raise
     run.finish()
 
@@ -162,8 +168,12 @@ def log_results(loggers: list[Logger], folder: Path, config: Config, results: di
 
         for split in ("dev", "test"):
             for name in ("uar", "accuracy", "ccc"):
-                if name in results[split]:
+                if name in results.get(split, {}):
                     logger.experiment.summary[f"final/{split}/{name}"] = results[split][name]
+        if member.run_id():
+            # Sweeps are sorted by it, and what counts of a trial is its best epoch, not its last.
+            best = max(read_scores(folder, config.trainer.monitor).values())
+            logger.experiment.summary[config.trainer.monitor] = best
         artifact = wandb.Artifact(f"{config.experiment}-{logger.version}", type="run")
         for pattern in ARTIFACT:
             for file in sorted(folder.glob(pattern)):
@@ -172,24 +182,7 @@ def log_results(loggers: list[Logger], folder: Path, config: Config, results: di
         logger.experiment.log_artifact(artifact)
 
 
-def _why_offline(settings: Any) -> str | None:
-    """Why W&B cannot be used, or none if it can; asks nothing of the user."""
-    import wandb
-    from wandb.sdk.lib import wbauth
-
-    if settings.mode in {"offline", "dryrun"}:
-        return f"WANDB_MODE is {settings.mode}"
-    host = settings.base_url
-    try:
-        account = wbauth.authenticate_session(host=host, source="ser-aae", prompt=False, update_session=False)
-        if account is None:
-            return "no account is set up (`wandb login`)"
-        # W&B itself would try for long. Any answer is one, also that there is no such page.
-        with suppress(HTTPError):
-            urllib.request.urlopen(host, timeout=SECONDS_TO_ANSWER).close()
-        account.verify()
-    except wandb.Error as error:
-        return f"the account does not work ({error})"
-    except OSError as error:
-        return f"{host} cannot be reached ({error})"
-    return None
+def _stop() -> None:
+    """Stops the run where W&B's server asks for it: as others do, and not, as by itself, by what looks like ctrl-C."""
+    handled = signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM if handled else signal.SIGINT)

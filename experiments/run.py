@@ -35,6 +35,7 @@ from experiments.config import Config, Matmul, Precision, TrainerSettings, save
 from experiments.files import BEST, LAST, SECONDS_TO_END, held, make_folder, read_json, write_json
 from experiments.loggers import MetricsFile, log_results, logged
 from experiments.records import CheckpointFiles, environment, last_checkpoint, read_checkpoint
+from experiments.sweep import member
 from experiments.teachers import read_teachers
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.heads import Head
@@ -114,7 +115,7 @@ def train(
         # Processes that started at another second have another name in mind.
         folder = Path(trainer.strategy.broadcast(str(folder)))
         checkpoint = read_checkpoint(folder / BEST)
-        evaluation = score(config, module, data, checkpoint)
+        evaluation = score(config, module, data, checkpoint, config.trainer.test)
         faults = _from_all_processes(data.faults)
         if trainer.is_global_zero:
             results = {
@@ -128,7 +129,7 @@ def train(
                 "device": _device_name(trainer.strategy.root_device),
                 "train_seconds": saving.seconds,
                 "unreadable_files": faults,
-                **{split: evaluation.scores(split) for split in SPLITS},
+                **_scores(evaluation),
             }
             _write(config, module, data, folder, loggers, evaluation, results)
     if trainer.is_global_zero:
@@ -147,7 +148,8 @@ def _begin(config: Config, data: SpeechDataModule, folder: Path, here: dict[str,
     if not resumed:
         save(config, folder / "config.yaml")
         write_json(folder / "data_report.json", data.report)
-    known = read_json(file) if resumed and file.exists() else {**here, "wandb": secrets.token_hex(4), "resumed": []}
+    new = {"wandb": member.run_id() or secrets.token_hex(4), "resumed": []}
+    known = read_json(file) if resumed and file.exists() else here | new
     changed = [name for name, sha256 in here["manifests"].items() if known["manifests"].get(name) != sha256]
     if changed:
         raise InputError(
@@ -165,12 +167,14 @@ def _begin(config: Config, data: SpeechDataModule, folder: Path, here: dict[str,
 def evaluate(config: Config, folder: Path) -> dict[str, Any]:
     """Scores a run's best checkpoint again, and prints the scores and whether they are those of the run.
 
+    The test set is scored even where the run itself did without (``trainer.test``).
+
     Args:
         config: The run's configuration, where wanted with other settings of the trainer or other places of the corpora.
         folder: The run folder, in which nothing is changed.
 
     Returns:
-        ``dev`` and ``test`` scores, and ``identical``: whether they equal those of the run to the last digit.
+        ``dev`` and ``test`` scores, and ``identical``: whether those that the run has too equal them to the last digit.
 
     Raises:
         InputError: The run is not complete, its corpora are not there, or the model does not fit its checkpoint.
@@ -180,16 +184,27 @@ def evaluate(config: Config, folder: Path) -> dict[str, Any]:
     prepare_machine(config.trainer)
     data = make_data(config)
     evaluation = score(config, make_module(config, data), data, checkpoint)
-    scores = {split: evaluation.scores(split) for split in SPLITS}
-    identical = all(scores[split] == known.get(split) for split in SPLITS)
+    scores = _scores(evaluation)
+    identical = all(scores[split] == known[split] for split in scores if split in known)
     _tell({**known, **scores}, identical, folder, data)
     return {**scores, "identical": identical}
 
 
 def score(
-    config: Config, module: AdversarialAutoencoder, data: SpeechDataModule, checkpoint: dict[str, Any]
+    config: Config,
+    module: AdversarialAutoencoder,
+    data: SpeechDataModule,
+    checkpoint: dict[str, Any],
+    test: bool = True,
 ) -> Evaluation:
     """Scores a checkpoint on development and test data; the test set is read here and nowhere else.
+
+    Args:
+        config: The run's configuration.
+        module: Its model.
+        data: Its data.
+        checkpoint: Weights to score.
+        test: Whether the test set is scored, too.
 
     Returns:
         The scores, with the predictions behind them.
@@ -211,9 +226,10 @@ def score(
     trainer = make_trainer(config, [evaluation])
     with _ending_together(trainer):
         trainer.validate(module, datamodule=data, verbose=False)
-        if config.model.adaptation.wanted:
+        if test and config.model.adaptation.wanted:
             module.adapt(data.adaptation_utterances)
-        trainer.test(module, datamodule=data, verbose=False)
+        if test:
+            trainer.test(module, datamodule=data, verbose=False)
     return evaluation
 
 
@@ -233,6 +249,11 @@ def _ending_together(trainer: Trainer) -> Iterator[None]:
         if isinstance(error, RuntimeError) and any(one.returncode == BAD_INPUT for one in started):
             raise SystemExit(BAD_INPUT) from error  # it has told why
         raise
+
+
+def _scores(evaluation: Evaluation) -> dict[str, Any]:
+    """Of each split that was scored."""
+    return {split: evaluation.scores(split) for split in SPLITS if split in evaluation.predictions}
 
 
 def make_data(config: Config) -> SpeechDataModule:
@@ -448,7 +469,8 @@ def _tell(results: dict[str, Any], identical: bool, folder: Path, data: SpeechDa
     print_summary(results, None)
     file = folder / "results.json"
     if identical:
-        print(f"Identical to {file}, to the last digit.")
+        untested = "" if "test" in read_json(file) else " What it says of the test set is not written there."
+        print(f"Identical to {file}, to the last digit.{untested}")
         return
     before = read_json(folder / "environment.json").get("manifests", {})
     changed = [one.corpus for one in data.collection.manifests if before.get(one.corpus) != one.sha256]

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import Logger
 
 from callbacks.interruption import Interrupted
 from datamodules.errors import InputError
-from experiments import loggers
+from experiments import account
 from experiments.config import Config
 from experiments.hush import hush
 from experiments.loggers import MetricsFile, logged
@@ -160,7 +160,7 @@ def server() -> Iterator[str]:
 
 
 def why_offline(host: str, mode: str = "online") -> str | None:
-    return loggers._why_offline(SimpleNamespace(mode=mode, base_url=host))
+    return account.why_offline(SimpleNamespace(mode=mode, base_url=host))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from callbacks.interruption import AGAIN
 from datamodules.errors import InputError
+from experiments.claims import take
 from experiments.config import Config, load
 from experiments.files import BEST, LAST, read_json
 from experiments.study import plan, running
@@ -289,10 +290,10 @@ def test_a_run_keeps_its_claim_when_the_command_is_killed(fake: Fake) -> None:
     wait_for(fake.folder / "up")
     one.claim.close()  # as when the command dies
     claim = fake.folder / "runs" / ".claims" / "-".join(map(str, task.identity))
-    assert running._claim(claim) is None
+    assert take(claim) is None
     one.process.kill()
     one.process.wait()
-    held = running._claim(claim)
+    held = take(claim)
     assert held is not None
     held.close()
 

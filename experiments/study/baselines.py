@@ -76,9 +76,12 @@ def _read(experiment: str, settings: Sequence[str]) -> tuple[Config, str, bool]:
     own, others = own_settings(settings, {"features": "", "per_speaker": "false"})
     if not own["features"]:
         raise InputError("features is missing", f"Give features=<set>, one of: {', '.join(FEATURE_SETS)}.")
+    config = load(experiment, others)
+    if not config.trainer.test:
+        raise InputError("a system on features is always tested, and trainer.test is false", "Leave it out.")
     if own["per_speaker"] not in ("true", "false"):
         raise InputError(f"per_speaker is {own['per_speaker']!r}", "Give true or false.")
-    return load(experiment, others), own["features"], own["per_speaker"] == "true"
+    return config, own["features"], own["per_speaker"] == "true"
 
 
 if __name__ == "__main__":

@@ -147,9 +147,15 @@ class Run:
             extra: Further ``key=value`` settings, such as where the corpora are.
 
         Raises:
-            InputError: A setting is wrong.
+            InputError: A setting is wrong, or the run would not be tested.
         """
-        return load(self.experiment, [*self.settings, *extra])
+        config = load(self.experiment, [*self.settings, *extra])
+        if not config.trainer.test:
+            raise InputError(
+                f"the study {self.study}: {self.system} has trainer.test=false",
+                "Records are made of test scores: leave it out.",
+            )
+        return config
 
 
 def studies() -> list[str]:

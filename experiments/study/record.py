@@ -185,9 +185,14 @@ def record_of(
         teachers: Those of the run.
 
     Raises:
-        InputError: The run is not complete.
+        InputError: The run is not complete, or was not tested.
     """
     results = read_json(folder / "results.json")
+    if not (folder / "predictions_test.csv").exists():
+        raise InputError(
+            f"{folder} has no scores of the test set, which records are made of",
+            "Train it without trainer.test=false.",
+        )
     git = read_json(folder / "environment.json")["git"] or {"commit": "", "dirty": False}
     confusion, moments = _by_speaker(folder / "predictions_test.csv", list(config.data.classes))
     dev = results["dev"]

@@ -1,6 +1,5 @@
 """Makes the runs of a study that are missing, several at once, each in a process of its own."""
 
-import fcntl
 import json
 import os
 import shlex
@@ -20,6 +19,7 @@ from typing import IO
 from callbacks.interruption import AGAIN
 from datamodules.errors import InputError, explained
 from datamodules.freshness import lock
+from experiments.claims import release, take
 from experiments.config import Config, load, load_run
 from experiments.files import BEST, digest, read_json
 from experiments.resuming import unfinished
@@ -391,13 +391,13 @@ class Runner:
         for task in self._startable():
             if len(self.running) == self.jobs:
                 return
-            claim = _claim(self.output / ".claims" / "-".join(map(str, task.identity)))
+            claim = take(self.output / ".claims" / "-".join(map(str, task.identity)))
             if claim is None:
                 self._tell_once(f"{task.name} waits for the same run, which is being made")
                 continue
             self.to_do.remove(task)
             with ExitStack() as stack:
-                stack.callback(_release, claim)
+                stack.callback(release, claim)
                 # A teacher has to be here: its record alone, from another machine, does not teach.
                 if self._record([task]) or (task.key in self._teaching and not task.record()):
                     self._launch(task, claim)
@@ -439,7 +439,7 @@ class Runner:
                 incomplete = self._record([task])
             finally:
                 self.running.remove(one)
-                _release(one.claim)
+                release(one.claim)
             if incomplete:
                 if self._was_interrupted(one.process.returncode):
                     self.interrupted.append(task)
@@ -489,7 +489,7 @@ class Runner:
                     time.sleep(TICK_S)
         self._record([one.task for one in self.running])
         for one in self.running:
-            _release(one.claim)
+            release(one.claim)
 
     def _conclude(self) -> None:
         if self.failed:
@@ -509,24 +509,6 @@ def _with_teachers(missing: Iterable[Task]) -> list[Task]:
         for one in (*(teacher for teacher in task.teachers if not teacher.record()), task):
             order.setdefault(one.key, one)
     return list(order.values())
-
-
-def _claim(file: Path) -> IO[str] | None:
-    """Holds a lock file; none where a living process holds it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    stream = file.open("w")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.close()
-        return None
-    return stream
-
-
-def _release(claim: IO[str]) -> None:
-    # Unlocked and not only closed: what a run left behind may have inherited the file.
-    fcntl.flock(claim, fcntl.LOCK_UN)
-    claim.close()
 
 
 def _make_way(folder: Path) -> None:
