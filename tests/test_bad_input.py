@@ -223,7 +223,7 @@ def test_a_full_disk(
     divert(monkeypatch, file)
     message = refused("train", EXPERIMENT, *runs.SMALL, *runs.places(corpora, tmp_path), "wandb.enabled=false")
     assert message.startswith("error: the disk is full")
-    assert "Free some space, or set output and data.cache to folders on another disk." in message
+    assert "Free some space, or set output and data.cache to folders on another disk;" in message
     if file.endswith(".draft"):
         assert file.removeprefix(".").removesuffix(".draft") in message
     assert not list(tmp_path.rglob("*.draft"))
@@ -291,7 +291,7 @@ def test_ctrl_c_before_training(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
-        raise OSError(errno.EIO, "Input/output error", "config.yaml")
+        raise OSError(errno.EBUSY, "Input/output error", "config.yaml")
 
     monkeypatch.setattr("experiments.__main__.load", broken)
     with pytest.raises(OSError, match=r"config\.yaml"):
