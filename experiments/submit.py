@@ -18,6 +18,7 @@ from experiments.hush import hush
 from experiments.importing import importing
 from experiments.resuming import unfinished
 from experiments.study.__main__ import PLACES
+from experiments.sweep.plan import sweeps
 
 SCRIPTS = Path("experiments", "slurm")
 """Batch scripts, which find each other from the project's folder."""
@@ -279,8 +280,14 @@ def _study(given: Given, resources: Resources, extra: list[str]) -> list[Job]:
 def _sweep(given: Given, resources: Resources, extra: list[str]) -> list[Job]:
     if extra:
         raise InputError(f"an agent takes no {extra[0]}", "Settings of trials are given when the sweep is created.")
+    sweep = given["SWEEP"]
+    if sweep in sweeps() or Path(sweep).suffix in (".yaml", ".yml"):
+        raise InputError(
+            f"SWEEP={sweep} has to be created first",
+            f"Give what this prints last: .venv/bin/python -m experiments.sweep create {shlex.quote(sweep)}",
+        )
     agents, count = _number(given, "AGENTS", 1, 1), _number(given, "COUNT", 0, 1)
-    words = [given["SWEEP"], *[f"count={count}"] * bool(count)]
+    words = [sweep, *[f"count={count}"] * bool(count)]
     return [Job("sweep", "sweep.sbatch", words, [f"--array=0-{agents - 1}"])]
 
 

@@ -20,6 +20,8 @@ REAL_DATA = os.environ.get("SER_AAE_DATA")
 
 # A cluster's variables would make Lightning believe that it was started by the cluster's launcher.
 LAUNCHER_PREFIXES = ("SLURM_", "TORCHELASTIC_", "OMPI_", "PMI_")
+# `make test` would hand its own variables to those that tests call.
+OF_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS", "SBATCH_ARGS"}
 LAUNCHER_NAMES = {"RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
@@ -35,7 +37,7 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     folder = tmp_path_factory.mktemp("wandb")
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name in LAUNCHER_NAMES or name.startswith((*LAUNCHER_PREFIXES, "WANDB_", "SER_AAE_")):
+            if name in LAUNCHER_NAMES | OF_MAKE or name.startswith((*LAUNCHER_PREFIXES, "WANDB_", "SER_AAE_")):
                 patch.delenv(name)
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")

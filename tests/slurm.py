@@ -2,25 +2,22 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SOURCES = (
-    "callbacks",
-    "datamodules",
-    "experiments",
-    "lightning_modules",
-    "Makefile",
-    "pyproject.toml",
-    "constraints.txt",
-)
+SOURCES = ("callbacks", "datamodules", "experiments", "lightning_modules", "Makefile")
+PACKAGES = ("pyproject.toml", "constraints.txt")
 
 
 def project(folder: Path) -> Path:
     """Makes a folder of the project with this one's code and an environment like its own, but with runs of its own."""
     for name in SOURCES:
         (folder / name).symlink_to(ROOT / name)
+    for name in PACKAGES:  # never newer than the environment: make would install them into the one that runs the tests
+        shutil.copyfile(ROOT / name, folder / name)
+        os.utime(folder / name, (0, 0))
     program(folder / ".venv" / "bin" / "python", f'exec {sys.executable} "$@"')
     (folder / ".venv" / ".ready").touch()
     return folder

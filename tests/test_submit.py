@@ -146,6 +146,8 @@ def test_a_run_of_a_name_has_one_job_at_a_time(sbatch: Sbatch, capsys: pytest.Ca
         (["STUDY=ravdess", TIME, "systems=full", "data.root=/nowhere"], "2 corpora were not found:"),
         (["SWEEP=mine", TIME, "AGENTS=0"], "AGENTS is '0'"),
         (["SWEEP=mine", TIME, "data.root=/corpora"], "an agent takes no data.root=/corpora"),
+        (["SWEEP=demo", TIME], "SWEEP=demo has to be created first"),
+        (["SWEEP=mine.yaml", TIME], "SWEEP=mine.yaml has to be created first"),
     ],
 )
 def test_what_is_wrong_is_told_before_it_is_queued(

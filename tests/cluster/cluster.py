@@ -120,7 +120,12 @@ class Cluster:
     def _start(self, *words: str) -> None:
         with (self.folder / "log").open("ab") as log:
             daemon = subprocess.Popen(
-                words, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                words,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # they live until the jobs are ended, whoever is told to end here
             )
         self._daemons.callback(daemon.wait, 30)
         self._daemons.callback(daemon.terminate)

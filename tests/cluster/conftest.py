@@ -1,5 +1,6 @@
 """A cluster for the tests of this folder."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ def cluster() -> Iterator[Cluster]:
             "apt-get install --no-install-recommends slurmctld slurmd slurm-client munge",
             returncode=2,
         )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the cluster is ended then, too
     # Short, and not pytest's: a socket's path has a hundred characters at most.
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder, Cluster(Path(folder)) as found:
         yield found

@@ -173,16 +173,17 @@ def test_two_nodes(submitter: Submitter, whole_of_two: Path) -> None:
     assert_same(folder, whole_of_two)
 
 
-def test_a_job_that_is_out_of_time_goes_on(submitter: Submitter, whole: Path) -> None:
-    seconds = read_json(whole / "results.json")["train_seconds"] / 3
-    epochs = round(120 / seconds)
-    job = submitter.submit(QUIET, f"trainer.epochs={epochs}", TIME=2, LEAD=30)
-    found = submitter.cluster.wait(job, ENDED, 600)
-    assert found["JobState"] == "COMPLETED", f"{found}\n{submitter.log(job)}"
-    assert int(found["Restarts"]) >= 1
-    resumed = read_json(submitter.run(job) / "environment.json")["resumed"]
-    assert len(resumed) == int(found["Restarts"])
+def test_a_job_that_is_out_of_time_goes_on(submitter: Submitter) -> None:
+    job = submitter.submit(QUIET, "trainer.epochs=1000", TIME=2, LEAD=30)
+    folder = submitter.run(job)
+    submitter.after_an_epoch(folder)
+    wait_until(lambda: submitter.cluster.job(job)["Restarts"] == "1", 150, lambda: submitter.log(job))
     assert "TIME LIMIT" not in submitter.log(job), "it ended before its limit"
+    epochs = submitter.log(job).count("\nEpoch ")
+    wait_until(lambda: submitter.log(job).count("\nEpoch ") > epochs, 120, lambda: submitter.log(job))
+    assert f"\nEpoch {epochs}/999: " in submitter.log(job), "it began anew"
+    assert len(read_json(folder / "environment.json")["resumed"]) == 1
+    submitter.cluster.ask("scancel", job)
 
 
 def test_a_cancelled_job_stays_so_and_its_run_may_go_on(submitter: Submitter, whole: Path) -> None:
@@ -240,3 +241,29 @@ def test_a_study_is_an_array_of_its_runs(submitter: Submitter) -> None:
     (key, record), *_ = records("undisturbed").items()
     assert records("interrupted")[key] == record
     assert len(records("interrupted")) == 4
+
+
+def test_a_sweep_is_an_array_of_agents(submitter: Submitter) -> None:
+    settings = [*SETTINGS, QUIET, f"data.steps={submitter.steps}", "trainer.test=false"]
+    sweep = {
+        "method": "random",
+        "metric": {"name": "dev/uar", "goal": "maximize"},
+        "run_cap": 3,
+        "parameters": {"model.decoder.weight": {"min": 0.1, "max": 1.0}},
+        "command": ["${env}", "${interpreter}", "-m", "experiments", "train", "demo", *settings, "${args_no_hyphens}"],
+    }
+    (submitter.folder / "search.yaml").write_text(yaml.safe_dump(sweep))
+    create = [".venv/bin/python", "-m", "experiments.sweep", "create", "search.yaml", "local=true"]
+    place = submitter.cluster.ask(*create, cwd=submitter.folder).splitlines()[-1]
+    array = number(submitter.make(SWEEP=place, AGENTS=2))
+    trials = [submitter.folder / place / "demo" / f"trial-{trial:03}" for trial in range(3)]
+    for trial in trials[:2]:
+        submitter.after_an_epoch(trial)
+    told(submitter.cluster, f"{array}_1")
+    for agent in ("0", "1"):
+        found = submitter.cluster.wait(f"{array}_{agent}", ENDED)
+        assert (found["JobState"], found["Restarts"]) == ("COMPLETED", agent)
+    resumed = [len(read_json(trial / "environment.json")["resumed"]) for trial in trials]
+    assert sorted(resumed) == [0, 0, 1]
+    assert all((trial / "results.json").exists() for trial in trials)
+    assert (submitter.folder / place / "best.yaml").exists()
