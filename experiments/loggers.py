@@ -85,6 +85,11 @@ class _Wandb(WandbLogger):
         with suppress(ConnectionError):
             super().log_metrics(metrics, step)
 
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
+        """Logs figures."""
+        with suppress(ConnectionError):
+            super().log_image(key, images, step, **kwargs)
+
 
 @contextmanager
 def logged(config: Config, folder: Path, metrics: MetricsFile, identity: str) -> Iterator[list[Logger]]:
@@ -143,43 +148,53 @@ def logged(config: Config, folder: Path, metrics: MetricsFile, identity: str) ->
     try:
         yield [metrics, _Wandb(experiment=run)]
     except BaseException as error:
-        code = 1
-        try:
-            if isinstance(error, Interrupted) and error.code == AGAIN:
-                if member.is_stopped_for_good():
-                    error.code = code = 0  # others were better: it has not failed, and does not go on
-                else:
-                    run.mark_preempting()  # a sweep hands the run out again
-            run.finish(exit_code=code)
-        except ConnectionError:
-            print("W&B: its process ended first; what it had not written yet is in metrics.csv alone", file=sys.stderr)
-            with suppress(ConnectionError):  # else it would try at the end of this process
-                wandb.teardown(exit_code=code)
+        code, again = 1, isinstance(error, Interrupted) and error.code == AGAIN
+        if isinstance(error, Interrupted) and again and member.is_stopped_for_good():
+            error.code, code, again = 0, 0, False  # others were better: it has not failed, and does not go on
+        _end(run, code, again)
         raise
-    run.finish()
+    _end(run)
+
+
+def _end(run: Any, code: int = 0, again: bool = False) -> None:
+    """Ends a W&B run, which may go on again."""
+    import wandb
+
+    try:
+        if again:
+            run.mark_preempting()  # a sweep hands the run out again
+        run.finish(exit_code=code)
+    except ConnectionError:
+        print("W&B: its process ended first; what it had not written yet is in the run folder alone", file=sys.stderr)
+        with suppress(ConnectionError):  # else it would try at the end of this process
+            wandb.teardown(exit_code=code)
 
 
 def log_results(loggers: list[Logger], folder: Path, config: Config, results: dict[str, Any]) -> None:
     """Hands the final scores and the run's files to W&B."""
     for logger in loggers:
-        if not isinstance(logger, WandbLogger):
-            continue
-        import wandb
+        if isinstance(logger, WandbLogger):
+            with suppress(ConnectionError):
+                _log_results(logger, folder, config, results)
 
-        for split in ("dev", "test"):
-            for name in ("uar", "accuracy", "ccc"):
-                if name in results.get(split, {}):
-                    logger.experiment.summary[f"final/{split}/{name}"] = results[split][name]
-        if member.run_id():
-            # Sweeps are sorted by it, and what counts of a trial is its best epoch, not its last.
-            best = max(read_scores(folder, config.trainer.monitor).values())
-            logger.experiment.summary[config.trainer.monitor] = best
-        artifact = wandb.Artifact(f"{config.experiment}-{logger.version}", type="run")
-        for pattern in ARTIFACT:
-            for file in sorted(folder.glob(pattern)):
-                # The run's files change no more: they are taken from where they are, and not copied first.
-                artifact.add_file(str(file), name=str(file.relative_to(folder)), policy="immutable")
-        logger.experiment.log_artifact(artifact)
+
+def _log_results(logger: WandbLogger, folder: Path, config: Config, results: dict[str, Any]) -> None:
+    import wandb
+
+    for split in ("dev", "test"):
+        for name in ("uar", "accuracy", "ccc"):
+            if name in results.get(split, {}):
+                logger.experiment.summary[f"final/{split}/{name}"] = results[split][name]
+    if member.run_id():
+        # Sweeps are sorted by it, and what counts of a trial is its best epoch, not its last.
+        best = max(read_scores(folder, config.trainer.monitor).values())
+        logger.experiment.summary[config.trainer.monitor] = best
+    artifact = wandb.Artifact(f"{config.experiment}-{logger.version}", type="run")
+    for pattern in ARTIFACT:
+        for file in sorted(folder.glob(pattern)):
+            # The run's files change no more: they are taken from where they are, and not copied first.
+            artifact.add_file(str(file), name=str(file.relative_to(folder)), policy="immutable")
+    logger.experiment.log_artifact(artifact)
 
 
 def _stop() -> None:

@@ -7,21 +7,22 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import wandb
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
 from callbacks.interruption import Interrupted
 from datamodules.errors import InputError
 from experiments import account
 from experiments.config import Config
 from experiments.hush import hush
-from experiments.loggers import MetricsFile, logged
+from experiments.loggers import MetricsFile, log_results, logged
 from tests import runs, trees
 
 KEY = "0123456789" * 4
@@ -80,24 +81,32 @@ def test_a_failed_run_is_closed(tmp_path: Path, config: Config) -> None:
     assert b"demo/" in log.read_bytes()
 
 
+@pytest.mark.parametrize("whole", [True, False])
 def test_a_training_outlives_the_process_of_wandb(
-    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, config: Config, whole: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted() -> None:
+    def train() -> None:
         with begun(config, tmp_path) as made:
             children = {
                 int(child) for file in Path("/proc/self/task").glob("*/children") for child in file.read_text().split()
             }
-            (process,) = (one for one in children if Path(f"/proc/{one}/comm").read_text().startswith("wandb"))
+            stats = {one: Path(f"/proc/{one}/stat").read_text() for one in children}
+            (process,) = (
+                one for one, stat in stats.items() if "(wandb-core) " in stat and "(wandb-core) Z" not in stat
+            )
             os.kill(process, signal.SIGKILL)
             for step in range(100):
                 for logger in made:
                     logger.log_metrics({"loss": 1.0}, step)
-            raise Interrupted(signal.SIGTERM)
+            if not whole:
+                raise Interrupted(signal.SIGTERM)
+            (logger,) = (one for one in made if isinstance(one, WandbLogger))
+            logger.log_image("figure", [np.zeros((2, 2, 3), np.uint8)])
+            log_results(made, tmp_path, config, {"dev": {"uar": 0.5}})
 
     wandb.teardown()  # that of other tests
-    with pytest.raises(Interrupted):
-        interrupted()
+    with nullcontext() if whole else pytest.raises(Interrupted):
+        train()
     assert "W&B: its process ended first" in capsys.readouterr().err
     with begun(config, tmp_path / "again") as made:
         assert len(made) == 2
