@@ -16,7 +16,7 @@ from callbacks.settings import ScheduleSettings
 from datamodules.errors import InputError
 from datamodules.settings import DataSettings
 from datamodules.splits import SplitSettings
-from experiments.files import replacing
+from experiments.files import find_yaml, replacing
 from experiments.limits import leaves, out_of_range
 from lightning_modules.settings import ModelSettings
 
@@ -179,20 +179,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def _find(experiment: str) -> Path:
-    path = Path(experiment)
-    if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
-            raise InputError(
-                f"the experiment file {experiment} does not exist",
-                f"Give an existing file or the name of an experiment: {', '.join(experiments())}.",
-            )
-        return path
-    path = FOLDER / f"{experiment}.yaml"
-    if experiment not in experiments():
-        near = difflib.get_close_matches(experiment, experiments(), n=3, cutoff=0.4)
-        hint = f"Did you mean: {', '.join(near)}? " if near else ""
-        raise InputError(f"unknown experiment {experiment!r}", f"{hint}There are: {', '.join(experiments())}.")
-    return path
+    return find_yaml("experiment", experiment, FOLDER, experiments())
 
 
 def _layers(path: Path) -> list[tuple[Path, DictConfig]]:

@@ -1,12 +1,13 @@
 """Files of results: written at once, never over others; free of heavy imports."""
 
 import csv
+import difflib
 import hashlib
 import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +24,29 @@ BEFORE = Path("checkpoints", "before.ckpt")
 
 SECONDS_TO_END = 10
 """How long what a killed process started may take to notice that, and to let go of what it inherited."""
+
+
+def find_yaml(kind: str, name: str, folder: Path, known: Sequence[str]) -> Path:
+    """The YAML file of something that ships, or of the user's own.
+
+    Args:
+        kind: What it describes, for messages.
+        name: Of what ships, or the path of a file.
+        folder: Of what ships.
+        known: Names of what ships.
+
+    Raises:
+        InputError: There is no such thing.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise InputError(f"the {kind} file {name} does not exist", f"Give a file, or one of: {', '.join(known)}.")
+        return Path(name)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"Did you mean: {', '.join(near)}? " if near else ""
+        raise InputError(f"unknown {kind} {name!r}", f"{hint}There are: {', '.join(known)}.")
+    return folder / f"{name}.yaml"
 
 
 def make_folder(folder: Path, new: bool = True) -> None:

@@ -149,7 +149,7 @@ def test_what_is_wrong_in_a_study_is_told(tmp_path: Path, text: str, problem: st
 
 
 def test_a_study_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"unknown study 'ravdes'\n  Did you mean ravdess\?"):
+    with pytest.raises(InputError, match=r"unknown study 'ravdes'\n  Did you mean: ravdess"):
         read_study("ravdes")
     with pytest.raises(InputError, match=r"none\.yaml does not exist"):
         read_study(str(tmp_path / "none.yaml"))

@@ -179,8 +179,8 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["run", "ravdess_bayess"], ["unknown sweep 'ravdess_bayess'", "Did you mean ravdess_bayes?"]),
-        (["create", "nowhere.yaml"], ["the sweep nowhere.yaml does not exist"]),
+        (["run", "ravdess_bayess"], ["unknown sweep 'ravdess_bayess'", "Did you mean: ravdess_bayes"]),
+        (["create", "nowhere.yaml"], ["the sweep file nowhere.yaml does not exist"]),
         (["run", "demo", "count=many"], ["count is 'many'"]),
         (["run", "demo", "count=0"], ["count is '0'"]),
         (["run", "demo", "agents=two"], ["agents is 'two'"]),

@@ -1,6 +1,5 @@
 """What a study consists of, read from its YAML, and the runs that it asks for, in the order that they are made."""
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
 from experiments.config import Config, load
+from experiments.files import find_yaml
 from experiments.study.record import Point, settings_hash
 
 FOLDER = Path(__file__).parents[1] / "studies"
@@ -172,13 +172,7 @@ def read_study(name: str) -> Study:
     Raises:
         InputError: There is no such study, or something in it is wrong.
     """
-    path = Path(name)
-    if path.suffix not in {".yaml", ".yml"}:
-        if name not in studies():
-            near = difflib.get_close_matches(name, studies(), n=1, cutoff=0.4)
-            hint = f"Did you mean {near[0]}? " if near else ""
-            raise InputError(f"unknown study {name!r}", f"{hint}There are: {', '.join(studies())}.")
-        path = FOLDER / f"{name}.yaml"
+    path = find_yaml("study", name, FOLDER, studies())
     shared = _read(SYSTEMS, dict[str, SystemPlan])
     study: Study = _read(path, Study)
     study.name = study.name or path.stem
@@ -283,8 +277,6 @@ def _read(path: Path, schema: Any) -> Any:
             name: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SystemPlan), plan))
             for name, plan in plans.items()
         }
-    except FileNotFoundError as error:
-        raise InputError(f"the study {path} does not exist", f"Give a file, or one of: {_some(studies())}.") from error
     except (YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException, AttributeError) as error:
         first, *_ = str(error).splitlines()
         key = getattr(error, "full_key", None)

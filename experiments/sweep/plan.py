@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
 from experiments.config import Config, load
+from experiments.files import find_yaml
 from experiments.sweep.space import Parameter, arguments, read_space
 
 FOLDER = Path(__file__).parents[1] / "sweeps"
@@ -125,7 +126,7 @@ def read_sweep(name: str, settings: Sequence[str] = (), count: int | None = None
     Raises:
         InputError: There is no such sweep, something in it is wrong, or a trial would be refused.
     """
-    path = _find(name)
+    path = find_yaml("sweep", name, FOLDER, sweeps())
     config = _read(path)
     config["name"] = title or str(config.get("name") or path.stem)
     if isinstance(config.get("command"), list):
@@ -165,25 +166,10 @@ def sweep_of(config: dict[str, Any], origin: str) -> Sweep:
     return sweep
 
 
-def _find(name: str) -> Path:
-    path = Path(name)
-    if path.suffix not in {".yaml", ".yml"}:
-        if name not in sweeps():
-            near = difflib.get_close_matches(name, sweeps(), n=1, cutoff=0.4)
-            hint = f"Did you mean {near[0]}? " if near else ""
-            raise InputError(f"unknown sweep {name!r}", f"{hint}There are: {', '.join(sweeps())}.")
-        path = FOLDER / f"{name}.yaml"
-    return path
-
-
 def _read(path: Path) -> dict[str, Any]:
     """What a YAML file says to W&B, which takes 1e-4 for a text."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"the sweep {path} does not exist", f"Give a file, or one of: {', '.join(sweeps())}."
-        ) from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}", "Repair the file.") from error
     if not isinstance(config, dict):
