@@ -288,7 +288,8 @@ class SpeechDataModule(LightningDataModule):
                 )
         split = make_split([self._columns(name, rows) for name, rows in usable.items()], self.split_settings)
         classes = self.labelling.emotion(split.train)
-        kept = labelled_share(self.collection, split.train, classes, settings.labelled_share, self.seed)
+        chosen_by = settings.labelled_by(self.seed)
+        kept = labelled_share(self.collection, split.train, classes, settings.labelled_share, chosen_by)
         self.split: Split = split.keeping(kept)
         adaptation = {
             name: self._of_adaptation_speakers(np.asarray(rows[name])) for name in self.split_settings.test_corpora

@@ -58,9 +58,11 @@ class DataSettings:
         cache: Folder of manifests, of decoded speech and of the synthetic corpora.
         corpora: Settings of single corpora, by name.
         labelled: Corpora with emotion labels; they are split into training, development and test.
-        labelled_share: Share of the labelled training utterances that keep their labels, chosen by ``seed`` class by
-            class, one of each at the least; a smaller share is part of a larger one. The others are as utterances
-            without a label; development and test keep theirs.
+        labelled_share: Share of the labelled training utterances that keep their labels, chosen by ``labelled_seed``
+            class by class, one of each at the least; a smaller share is part of a larger one. The others are as
+            utterances without a label; development and test keep theirs.
+        labelled_seed: Of that choice; none is the run's ``seed``. Runs that differ in their seeds alone keep the same
+            labels by it, as they must where one is to teach another.
         auxiliary: Corpora of other speech, for training only.
         auxiliary_share: Share of the utterances of each auxiliary corpus that is used, chosen by ``seed``; a smaller
             share is part of a larger one. Corpora that are labelled or tested on are used in full; with 0 they alone
@@ -88,6 +90,7 @@ class DataSettings:
     corpora: dict[str, CorpusSettings] = field(default_factory=dict)
     labelled: list[str] = field(default_factory=list)
     labelled_share: float = 1.0
+    labelled_seed: int | None = None
     auxiliary: list[AuxiliarySettings] = field(default_factory=list)
     auxiliary_share: float = 1.0
     classes: dict[str, list[str]] = field(default_factory=dict)
@@ -101,3 +104,7 @@ class DataSettings:
     decoded_gb: float = 2.0
     max_bad_fraction: float = 0.01
     rebuild: bool = False
+
+    def labelled_by(self, seed: int) -> int:
+        """The seed that chooses which labels are kept in a run of this ``seed``."""
+        return seed if self.labelled_seed is None else self.labelled_seed

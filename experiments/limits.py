@@ -9,6 +9,7 @@ _ANY = math.inf
 
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
+    "data.labelled_seed": (0, 2**32 - 1),
     "data.quota": (1, _ANY),
     "data.auxiliary.*.quota": (1, _ANY),
     "data.labelled_share": (1e-9, 1),

@@ -68,11 +68,11 @@ def _reasons_against(folder: Path, teacher: Config, config: Config, data: Speech
     tested = {*config.data.labelled, *config.split.test_corpora} - set(teacher.data.labelled)
     if heard := sorted(tested & {one.corpus for one in teacher.data.auxiliary}):
         reasons.append(f"heard {', '.join(heard)} (data.auxiliary), of whom speakers are held out here")
-    hidden = [(one.data.labelled_share, one.seed) for one in (teacher, config)]
+    hidden = [(one.data.labelled_share, one.data.labelled_by(one.seed)) for one in (teacher, config)]
     if config.data.labelled_share < 1 and hidden[0] != hidden[1]:
         reasons.append(
-            f"has data.labelled_share={hidden[0][0]:g} with seed={hidden[0][1]}, and this run {hidden[1][0]:g} with "
-            f"seed={hidden[1][1]}: it knows labels that are hidden here"
+            f"has data.labelled_share={hidden[0][0]:g} chosen by seed {hidden[0][1]}, and this run {hidden[1][0]:g} by "
+            f"{hidden[1][1]} (data.labelled_seed, else seed): it knows labels that are hidden here"
         )
     return reasons
 

@@ -86,7 +86,7 @@ def test_what_is_chosen_is_the_seed_s_and_no_other_corpus_s(corpora: Path) -> No
     first = kept()
     assert len(first) == 12
     assert first == kept() == kept(auxiliary=[READ])
-    assert first != kept(seed=1)
+    assert first != kept(seed=1) == kept(seed=2, labelled_seed=1)
     swapped = {name: CLASSES[name] for name in reversed(CLASSES)}
     assert first == kept(classes=swapped)
     data = make(corpora, labelled_share=0.5, auxiliary=[READ])

@@ -86,6 +86,26 @@ def test_where_labels_are_hidden_by_the_seed_those_of_the_same_seed_teach() -> N
         taught({"data.labelled_share": 0.1}, [0, 1], [5])
 
 
+def test_where_labels_are_hidden_by_a_seed_of_its_own_all_of_whom_they_are_hidden_teach() -> None:
+    hidden = {"data.labelled_share": 0.1}
+    plans = {
+        "taught": SystemPlan(teachers=["single_task", "committee"], settings=hidden),
+        "single_task": SystemPlan(seeds=[0, 1], settings=hidden),
+        "committee": SystemPlan(seeds=[10, 11], settings={**hidden, "data.labelled_seed": 0}),
+        "others": SystemPlan(seeds=[10], settings={**hidden, "data.labelled_seed": 1}),
+    }
+    study = Study("mine", "", ["ravdess_cat"], [2], systems=plans)
+    [run] = [run for run in runs(study) if run.system == "taught"]
+    assert [(one.system, one.seed) for one in run.teachers] == [
+        ("single_task", 0),
+        ("committee", 10),
+        ("committee", 11),
+    ]
+    plans["taught"].teachers = ["others"]
+    with pytest.raises(InputError, match="taught-fold2-seed0 is to be taught by others"):
+        list(runs(study))
+
+
 def test_a_run_has_a_name_and_a_key() -> None:
     run = Run("mine", "a", "full", {"data.labelled_share": 0.1}, 2, 1, SystemPlan())
     assert run.name == "full-labelled_share=0.1-fold2-seed1"

@@ -42,7 +42,7 @@ def test_a_run_is_taught(root: Path, teacher: Path, tmp_path: Path) -> None:
     [
         (["split.fold=1"], "had its epoch chosen by ravdess/"),
         (["split.fold=2"], "was trained on ravdess/"),
-        (["data.labelled_share=0.5"], "has data.labelled_share=1 with seed=0, and this run 0.5 with seed=0: it knows"),
+        (["data.labelled_share=0.5"], "has data.labelled_share=1 chosen by seed 0, and this run 0.5 by 0"),
         (
             ["data.classes={calm: [calm], sad: [sadness]}"],
             "tells neutral, calm, happy, sad, angry, fearful",

@@ -1,7 +1,7 @@
 """What a study consists of, read from its YAML, and the runs that it asks for, in the order that they are made."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
+from datamodules.settings import DataSettings
 from experiments.config import Config, load
 from experiments.files import find_yaml
 from experiments.study.record import Point, settings_hash
@@ -29,7 +30,7 @@ class SystemPlan:
         settings: By dotted key, on top of the experiment's; a study's come after those of ``systems.yaml``.
         features: openSMILE's feature set for a linear SVM, instead of a model of ours.
         teachers: Systems of the study whose runs teach its own by ``model.consistency``: all their seeds of the same
-            experiment, fold and point; where labels are hidden by the seed, those of the same seed.
+            experiment, fold and point; where labels are hidden, those from which the same ones are.
         per_speaker: Normalises those features speaker by speaker, test speakers included: a transductive system,
             which is shown in a column of its own beside the system of the name that is given here.
         seeds: Of its runs; none means the study's.
@@ -220,15 +221,18 @@ def runs(study: Study) -> Iterator[Run]:
     Raises:
         InputError: A system that is to teach has no run that can.
     """
-    hidden: dict[tuple[str, str, str], bool] = {}  # to read a configuration takes time
+    data: dict[tuple[str, str, str], DataSettings] = {}  # to read a configuration takes time
     untaught = {system: list(_runs(study, system, plan)) for system, plan in study.systems.items()}
+
+    def hides(run: Run) -> tuple[float, int] | None:
+        if run.of_system not in data:
+            data[run.of_system] = run.config().data
+        known = data[run.of_system]
+        return (known.labelled_share, known.labelled_by(run.seed)) if known.labelled_share < 1 else None
+
     for system, plan in study.systems.items():
         for run in untaught[system]:
-            if plan.teachers:
-                if run.of_system not in hidden:
-                    hidden[run.of_system] = run.config().data.labelled_share < 1
-                run = replace(run, teachers=tuple(_teachers(run, hidden[run.of_system], untaught)))
-            yield run
+            yield replace(run, teachers=tuple(_teachers(run, hides, untaught))) if plan.teachers else run
 
 
 def _runs(study: Study, system: str, plan: SystemPlan) -> Iterator[Run]:
@@ -242,13 +246,16 @@ def _runs(study: Study, system: str, plan: SystemPlan) -> Iterator[Run]:
                     yield Run(study.name, experiment, system, point, fold, seed, plan)
 
 
-def _teachers(run: Run, hidden: bool, everyone: Mapping[str, Sequence[Run]]) -> Iterator[Run]:
+def _teachers(
+    run: Run, hides: Callable[[Run], tuple[float, int] | None], everyone: Mapping[str, Sequence[Run]]
+) -> Iterator[Run]:
+    hidden = hides(run)
     for system in run.plan.teachers:
         found = [
             one
             for one in everyone[system]
             if (one.experiment, one.point, one.fold) == (run.experiment, run.point, run.fold)
-            and (one.seed == run.seed or not hidden)
+            and (hidden is None or hides(one) == hidden)
         ]
         if not found:
             raise InputError(

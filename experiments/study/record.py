@@ -142,8 +142,9 @@ def settings_hash(config: Config, features: Sequence[str] = (), teachers: Teache
     if features:
         telling["tasks"] = sorted(config.model.tasks & {"emotion", "dimensions"})
     if teachers:
-        own = config.data.labelled_share < 1  # then they are of the seed of the run, which does not count here
-        telling["teachers"] = sorted([settings, None if own else seed] for settings, seed in teachers)
+        # With labels hidden by the seed, teachers are of the seed of the run, which does not count here.
+        own = config.seed if config.data.labelled_share < 1 else None
+        telling["teachers"] = sorted((settings, -1 if seed == own else seed) for settings, seed in teachers)
     told = json.dumps([VERSION, telling, *features], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
