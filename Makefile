@@ -20,7 +20,7 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume manifest evaluate study report sweep submit data pack bench test test-cluster chaos lint format \
+.PHONY: help setup train resume manifest evaluate compare study report sweep submit data pack bench test test-cluster chaos lint format \
 	clean
 
 # Missing variables are told before anything is installed.
@@ -32,6 +32,11 @@ endif
 ifneq ($(filter resume evaluate,$(MAKECMDGOALS)),)
 ifeq ($(strip $(RUN)),)
 $(error RUN is missing: give RUN=<run folder>, the last line that `make train` printed)
+endif
+endif
+ifneq ($(filter compare,$(MAKECMDGOALS)),)
+ifeq ($(strip $(RUNS)),)
+$(error RUNS is missing: give RUNS="<run folder> <run folder> …")
 endif
 endif
 ifneq ($(filter study report,$(MAKECMDGOALS)),)
@@ -74,6 +79,9 @@ manifest: $(READY) ## read and check an experiment's corpora, without training: 
 
 evaluate: $(READY) ## score a run's best checkpoint again: RUN=<run folder> [ARGS=…]
 	@$(BIN)/python -m experiments evaluate "$(RUN)" $(ARGUMENTS)
+
+compare: $(READY) ## tell what of runs is the same, and how far apart the rest is: RUNS="<run folder> <run folder> …"
+	@$(BIN)/python -m experiments compare $(RUNS) $(ARGUMENTS)
 
 study: $(READY) ## make the runs of a study that are missing, and its tables: STUDY=<study> [JOBS=<at once>] [ARGS=…]
 	@$(BIN)/python -m experiments.study run "$(STUDY)" $(if $(JOBS),jobs="$(JOBS)") $(ARGUMENTS)

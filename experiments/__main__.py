@@ -1,4 +1,4 @@
-"""The command line: ``python -m experiments train|resume|manifest|evaluate|data|pack``."""
+"""The command line: ``python -m experiments train|resume|manifest|evaluate|compare|data|pack``."""
 
 import argparse
 import sys
@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("evaluate", help="score the best checkpoint of a run again")
     command.add_argument("run", type=Path, help="run folder")
     command.add_argument("settings", nargs="*", help="key=value")
+    command = commands.add_parser("compare", help="tell what of runs is the same, and how far apart the rest is")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("settings", nargs="+", metavar="other", help="run folder")
     command = commands.add_parser("data", help="download a corpus from its owners")
     command.add_argument("corpus", help="name of the corpus")
     command.add_argument("settings", nargs="*", help="data.root=<folder>")
@@ -53,6 +56,12 @@ def _run(given: argparse.Namespace, settings: list[str]) -> None:
         from experiments.pack import pack
 
         pack(given.experiment, settings)
+        return
+    if given.command == "compare":
+        with importing():
+            from experiments.comparison import print_comparison
+
+        print_comparison(given.run, list(map(Path, settings)))
         return
     # The configuration is read before anything heavy is imported: what is wrong with it is told at once.
     if given.command == "evaluate":

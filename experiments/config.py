@@ -178,6 +178,12 @@ def to_dict(config: Config) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config)))
 
 
+def differing(config: Config, other: Config) -> list[str]:
+    """The settings in which two configurations differ, by dotted key."""
+    found, known = (dict(leaves(to_dict(one))) for one in (config, other))
+    return [key for key in {**found, **known} if found.get(key) != known.get(key)]
+
+
 def _find(experiment: str) -> Path:
     return find_yaml("experiment", experiment, FOLDER, experiments())
 

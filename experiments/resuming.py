@@ -1,12 +1,10 @@
 """Finds the run that an interrupted command left."""
 
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 from datamodules.errors import InputError
-from experiments.config import Config, load_run
-from experiments.limits import leaves
+from experiments.config import Config, differing, load_run
 
 _OF_THE_MACHINE = ("run", "output", "data.workers", "data.cache", "trainer.threads", "trainer.precision")
 """Settings that may differ when a run goes on; what there was before, holds."""
@@ -22,9 +20,9 @@ def unfinished(config: Config) -> Path | None:
     if config.run:
         folder = base / config.run
         if (folder / "config.yaml").exists():
-            if differing := _differing(config, load_run(folder)):
+            if others := _differing(config, load_run(folder)):
                 raise InputError(
-                    f"{folder} is a run with other settings: {', '.join(differing)}",
+                    f"{folder} is a run with other settings: {', '.join(others)}",
                     "Give the settings that it was begun with, or another run=<name>.",
                 )
             return folder
@@ -38,6 +36,4 @@ def unfinished(config: Config) -> Path | None:
 
 
 def _differing(wanted: Config, there: Config) -> list[str]:
-    found, known = (dict(leaves(asdict(one))) for one in (wanted, there))
-    keys = dict.fromkeys([*found, *known])
-    return [key for key in keys if found.get(key) != known.get(key) and key not in _OF_THE_MACHINE]
+    return [key for key in differing(wanted, there) if key not in _OF_THE_MACHINE]

@@ -5,7 +5,6 @@ started, once or twice, and begun again with ``resume=auto``. In the end its sco
 compared, bit for bit, with those of a run that nobody interrupted.
 """
 
-import json
 import os
 import random
 import signal
@@ -22,7 +21,8 @@ import torch
 
 from datamodules.errors import InputError
 from experiments.commands import finish, own_settings
-from experiments.files import BEST, LAST
+from experiments.comparison import compare
+from experiments.files import LAST
 from tests import fakes, runs
 
 SETTINGS = (
@@ -43,7 +43,6 @@ KINDS = {
     "two processes, a worker each": ("trainer.devices=2", "data.workers=1"),
 }
 MOMENTS = ("start-up", "steps and scores", "a checkpoint being written", "report")
-SAME = ("metrics.csv", "predictions_dev.csv", "predictions_test.csv", "config.yaml")
 POLL_S = 0.0005
 
 
@@ -145,14 +144,8 @@ def stage(folder: Path) -> str:
 
 def differing(folder: Path, other: Path) -> list[str]:
     """What of two runs is not the same."""
-    found = [name for name in SAME if (folder / name).read_text() != (other / name).read_text()]
-    one, two = (json.loads((run / "results.json").read_text()) | {"train_seconds": None} for run in (folder, other))
-    if one != two:
-        found.append("results.json")
-    weights, others = (torch.load(run / BEST, weights_only=True)["state_dict"] for run in (folder, other))
-    if any(not torch.equal(weights[name], others[name]) for name in weights):
-        found.append(str(BEST))
-    return [name for name in found if name != "config.yaml"]
+    found = compare(folder, other)
+    return [] if found.identical else [f"{what} {told}" for what, told in found.rows() if told != "identical"]
 
 
 def chaos(count: int, seed: int, output: Path) -> int:
