@@ -46,6 +46,7 @@ class LastCheckpoint(Callback):
         self.metrics = metrics
         self.interruption = interruption
         self._since = self._saved = time.monotonic()
+        self._began_at = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The time so far."""
@@ -59,19 +60,22 @@ class LastCheckpoint(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clocks."""
         self._since = self._saved = time.monotonic()
+        self._began_at = trainer.global_step
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves between two epochs: by now the scores of the last one are logged."""
-        if trainer.current_epoch:
+        # Where it goes on from between two epochs, that checkpoint is there, and Lightning is not where it was.
+        if trainer.global_step > self._began_at:
             # What Lightning does a moment later: a checkpoint would say that the last epoch is not yet over.
             loop = trainer.fit_loop.epoch_loop
             for progress in (loop.batch_progress, loop.scheduler_progress, loop.automatic_optimization.optim_progress):
                 progress.reset_on_run()
-            # Whoever goes on from between two epochs makes a round in which it only finds that it has scores already.
-            loop._batches_that_stepped -= 1
             self._save(trainer)
-            loop._batches_that_stepped += 1
             self._stop_if_asked(trainer, self._agreed(trainer)[1])
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Has Lightning log with the right step, whatever it counted while it found where to go on."""
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

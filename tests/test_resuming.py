@@ -150,6 +150,16 @@ def test_it_may_be_interrupted_again_and_after_the_last_epoch(
     assert len(read_json(folder / "environment.json")["resumed"]) == 3
 
 
+def test_it_may_be_interrupted_in_every_epoch_and_more_than_once(root: Path, whole: Path, tmp_path: Path) -> None:
+    config = configuration(root, tmp_path, NEVER)
+    folder = interrupted(config, "start", 4)
+    for step in (4, 4, 7):  # each time it goes on from between two epochs
+        with pytest.raises(EndedError):
+            train(config, [Interrupt("start", step)], resume=folder)
+    train(config, resume=folder)
+    assert_same(folder, whole)
+
+
 def test_with_workers(root: Path, whole: Path, tmp_path: Path) -> None:
     config = configuration(root, tmp_path, ALWAYS, "data.workers=1")
     folder = interrupted(config, "end", 4)
