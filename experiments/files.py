@@ -54,13 +54,14 @@ def make_folder(folder: Path, new: bool = True) -> None:
 
     Args:
         folder: Of a run, or of an experiment.
-        new: It must not be there yet: results of a run are never overwritten.
+        new: It must not be there yet: results of a run are never overwritten. One in which a run had no more than begun
+            to write when it was killed counts as not there.
 
     Raises:
         InputError: It is there already, or it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=not new)
+        folder.mkdir(parents=True, exist_ok=not new or _begun(folder))
     except FileExistsError as error:
         raise InputError(
             f"the run folder {folder} already exists",
@@ -71,6 +72,11 @@ def make_folder(folder: Path, new: bool = True) -> None:
             f"the folder {folder} cannot be made: {error.strerror}",
             "Give a folder that you may write to with output=<folder>.",
         ) from error
+
+
+def _begun(folder: Path) -> bool:
+    """Whether there is nothing but locks and drafts in a folder."""
+    return folder.is_dir() and all(one.match(".lock") or one.match(".*.draft") for one in folder.iterdir())
 
 
 @contextmanager

@@ -94,13 +94,14 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_program_exits_with_2(tmp_path: Path, corpora: Path) -> None:
     (tmp_path / EXPERIMENT / "taken").mkdir(parents=True)
+    (tmp_path / EXPERIMENT / "taken" / "notes.txt").touch()
     settings = [*runs.SMALL, *runs.places(corpora, tmp_path), "run=taken"]
     done = python("-m", "experiments", "train", EXPERIMENT, *settings)
     assert done.returncode == 2
     assert done.stdout == ""
     assert f"the run folder {tmp_path / EXPERIMENT / 'taken'} already exists" in only_message(done.stderr)
     assert "run=<name>" in done.stderr
-    assert list((tmp_path / EXPERIMENT / "taken").iterdir()) == []
+    assert [path.name for path in (tmp_path / EXPERIMENT / "taken").iterdir()] == ["notes.txt"]
 
 
 def test_missing_corpora_are_told_together(tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -221,6 +221,15 @@ def test_a_run_of_that_name(root: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert f"{folder} is a run with other settings: seed, trainer.epochs" in capsys.readouterr().err
 
 
+def test_a_run_that_was_killed_before_it_had_written_anything(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ravdess_cat" / "mine"
+    folder.mkdir(parents=True)
+    for name in (".lock", ".config.yaml.draft"):
+        (folder / name).touch()
+    assert command(root, tmp_path, "run=mine", "resume=auto", "trainer.epochs=1") == 0
+    assert (folder / "results.json").exists()
+
+
 def test_a_run_folder_is_all_that_is_needed(root: Path, whole: Path, tmp_path: Path) -> None:
     folder = interrupted(configuration(root, tmp_path), "start", 4)
     assert main(["resume", str(folder)]) == 0
