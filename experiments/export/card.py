@@ -245,8 +245,8 @@ def _protocol(described: Mapping[str, Any], config: Config, report: Mapping[str,
     return (
         f"Experiment `{run['experiment']}`, protocol `{split['protocol']}`, fold {run['fold']} of {run['folds']}, seed "
         f"{run['seed']}. No speaker stands on two sides: test speakers ({tested}) were neither heard in training nor "
-        f"asked for any choice. Epoch {run['best_epoch']} (from 0) of {config.trainer.epochs} was chosen by the {chosen} "
-        f"of the development speakers; the test set was scored once, by that epoch.{code}"
+        f"asked for any choice. Epoch {run['best_epoch']} (from 0) of {config.trainer.epochs} was chosen by the "
+        f"{chosen} of the development speakers; the test set was scored once, by that epoch.{code}"
     )
 
 
@@ -273,10 +273,10 @@ def _results(described: Mapping[str, Any], results: Mapping[str, Any], spread: S
     deviation = "" if spread.deviation is None else f" ± {spread.deviation:.3f} (standard deviation over seeds)"
     seeds = _listed(list(map(str, spread.seeds)))
     yield (
-        f"Of these settings, the study `{spread.study}` has {spread.runs} runs. Over {spread.folds} folds, which together "
-        f"test {spread.speakers} speakers, and seeds {seeds}: {spread.measure} {spread.mean:.3f}{deviation}, 95 % interval "
-        f"over test speakers {spread.low:.3f} to {spread.high:.3f}; single runs from {spread.lowest:.3f} to "
-        f"{spread.highest:.3f}. On new speakers of the same kind, expect that rather than the figures of this run."
+        f"Of these settings, the study `{spread.study}` has {spread.runs} runs. Over {spread.folds} folds, which "
+        f"together test {spread.speakers} speakers, and seeds {seeds}: {spread.measure} {spread.mean:.3f}{deviation}, "
+        f"95 % interval over test speakers {spread.low:.3f} to {spread.high:.3f}; single runs from {spread.lowest:.3f} "
+        f"to {spread.highest:.3f}. On new speakers of the same kind, expect that rather than the figures of this run."
     )
     what = "recall" if spread.measure == "UAR" else "CCC"
     yield _table([what, "mean over seeds"], [[name, _figure(value)] for name, value in spread.each.items()])
@@ -306,7 +306,7 @@ def _limits(config: Config, results: Mapping[str, Any], report: Mapping[str, Any
     recalls = {name: value for name, value in results.get("test", {}).get("recall", {}).items() if value is not None}
     if recalls:
         worst = min(recalls, key=lambda name: recalls[name])
-        yield f"Emotions are told apart unequally well: it finds {recalls[worst]:.0%} of the test utterances of {worst}."
+        yield f"It tells emotions apart unequally well: of {worst}, it finds {recalls[worst]:.0%} of test utterances."
     yield "A label is how actors meant, or raters heard, an utterance; it is not what the speaker felt."
     if config.model.adaptation.wanted:
         yield (
@@ -316,14 +316,14 @@ def _limits(config: Config, results: Mapping[str, Any], report: Mapping[str, Any
 
 
 _MUST_NOT = """\
-Not for decisions on people: hiring, firing, grading, credit, insurance, policing, border control, diagnosis, therapy. Not
-to detect lies, intentions, mental states or disorders: it can do none of that. Not to watch people who do not know of it,
-or have not agreed.
+Not for decisions on people: hiring, firing, grading, credit, insurance, policing, border control, diagnosis, therapy.
+Not to detect lies, intentions, mental states or disorders: it can do none of that. Not to watch people who do not know
+of it, or have not agreed.
 
 In the European Union, AI systems that infer emotions at workplaces and in education are prohibited but for medical or
 safety reasons (Regulation (EU) 2024/1689, Article 5(1)(f)); other emotion recognition counts as high risk (Annex III),
-and people who are exposed to it must be told (Article 50(3)). It is meant for research, and for demonstrations to people
-who take part of their own will."""
+and people who are exposed to it must be told (Article 50(3)). The model is meant for research, and for demonstrations
+to people who take part of their own will."""
 
 
 def _licence(report: Mapping[str, Any]) -> str:

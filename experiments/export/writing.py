@@ -59,7 +59,7 @@ def export(run: Path, out: Path, records: Path) -> dict[str, Any]:
     described = _describe(config, module, results, report, environment, difference)
     study = study_of(run, config, records)
     with explained(str(out), out.parent, "out"):
-        _write(out, described, module, onnx, lambda: model_card(described, config, results, report, study))
+        _write(out, described, module, onnx, model_card(described, config, results, report, study))
     _tell(out, described)
     return described
 
@@ -181,7 +181,7 @@ def _check_place(out: Path) -> None:
             raise InputError(f"{out / name} was not exported, or was changed since", remedy)
 
 
-def _write(out: Path, described: dict[str, Any], module: AdversarialAutoencoder, onnx: bytes, card: Any) -> None:
+def _write(out: Path, described: dict[str, Any], module: AdversarialAutoencoder, onnx: bytes, card: str) -> None:
     draft, before = (out.with_name(f".{out.name}.{what}") for what in ("draft", "before"))
     for left in (draft, before):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -191,7 +191,7 @@ def _write(out: Path, described: dict[str, Any], module: AdversarialAutoencoder,
         for name, content in (
             (WEIGHTS, save(weights, {"format": "pt"})),
             (GRAPH, onnx),
-            (CARD, card().encode()),
+            (CARD, card.encode()),
         ):
             with replacing(draft / name) as stream:
                 stream.write(content)
