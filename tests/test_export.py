@@ -3,7 +3,6 @@
 import errno
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from experiments.__main__ import main
 from experiments.config import load_run
 from experiments.export import writing
+from experiments.export.card import model_card
 from experiments.export.reading import read_export
+from experiments.export.spread import study_of
 from experiments.files import digest, read_json, write_json
 from experiments.run import make_data
 from experiments.study.record import record_of, write_records
@@ -133,9 +134,9 @@ def test_the_card_can_be_read_by_a_hub_and_says_what_the_run_was(exported: Path,
 
 def test_a_run_of_no_study_says_so(exported: Path, run: Path, tmp_path: Path) -> None:
     config = load_run(run)
-    assert writing.study_of(run, config, tmp_path) is None
+    assert study_of(run, config, tmp_path) is None
     report, results = read_json(run / "data_report.json"), read_json(run / "results.json")
-    card = writing.model_card(read_json(exported / "config.json"), config, results, report, None)
+    card = model_card(read_json(exported / "config.json"), config, results, report, None)
     assert "This is one run" in card
 
 
@@ -160,11 +161,10 @@ def test_the_card_runs_as_it_stands(
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, exported: Path) -> Iterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch, exported: Path) -> None:
     """The graph of before, since to make it again takes seconds."""
     onnx = (exported / "model.onnx").read_bytes()
     monkeypatch.setattr(writing, "to_onnx", lambda module, about: onnx)
-    return
 
 
 @pytest.mark.usefixtures("quick")
