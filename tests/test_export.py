@@ -14,6 +14,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from safetensors.torch import load_file, save_file
 
+from datamodules.errors import InputError
 from experiments.__main__ import main
 from experiments.config import load_run
 from experiments.export import writing
@@ -229,11 +230,13 @@ def test_what_cannot_be_exported_is_told(
 def test_a_damaged_export_is_told(changed: Path) -> None:
     good = read_json(changed / "config.json")
 
-    def said(**changes: object) -> str:
+    def read_changed(**changes: object) -> None:
         write_json(changed / "config.json", {**good, **changes})
-        with pytest.raises(Exception, match=str(changed)) as caught:
-            read_export(changed)
-        assert type(caught.value).__name__ == "InputError"
+        read_export(changed)
+
+    def said(**changes: object) -> str:
+        with pytest.raises(InputError, match=str(changed)) as caught:
+            read_changed(**changes)
         return str(caught.value)
 
     assert "has version 2, and this program reads version 1" in said(version=2)
@@ -241,6 +244,8 @@ def test_a_damaged_export_is_told(changed: Path) -> None:
     assert "model cannot be read" in said(model={"mels": 3})
     assert "model.window_s is -1, and not 0.1 or more" in said(model={**good["model"], "window_s": -1})
     assert "${" in said(model={**good["model"], "heads": {"emotion": {"task": "${oc.env:HOME}"}}})
+    with pytest.raises(InputError, match="unknown task 'mood'"):
+        read_changed(model={**good["model"], "heads": {"mood": {}}})
     assert "no head that predicts" in said(model={**good["model"], "heads": {}})
     assert "labels cannot be read" in said(labels={"classes": [1], "dimensions": []})
     assert "promises" in said(labels={**good["labels"], "classes": good["labels"]["classes"][:3]})
@@ -257,7 +262,7 @@ def test_a_damaged_export_is_told(changed: Path) -> None:
     (changed / "model.safetensors").unlink()
     assert "does not exist" in said()
     (changed / "config.json").write_text("[1]")
-    with pytest.raises(Exception, match=r"is not the config\.json"):
+    with pytest.raises(InputError, match=r"is not the config\.json"):
         read_export(changed)
 
 

@@ -88,40 +88,41 @@ def model_card(
         report: Its ``data_report.json``.
         spread: Results of other folds and seeds, where there are any.
     """
-    title = f"Speech emotion recognition, trained on {_listed(_labelled(report))}"
+    front = yaml.safe_dump(_front_matter(described, config, results, report), sort_keys=False, allow_unicode=True)
+    title = f"Speech emotion recognition, trained on {_listed(config.data.labelled)}"
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(described, results, report), sort_keys=False, allow_unicode=True)}---",
+        f"---\n{front}---",
         f"# {title}",
         _what(described, config, report),
         "## Use it",
         _use(described, config),
         "## Data",
-        "\n".join(_data(report)),
+        _data(config, report),
         _sides(report),
         "## Protocol",
         _protocol(described, config, report),
         "## Results",
         *_results(described, results, spread),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(config, results, report)),
+        "\n".join(f"- {limit}" for limit in _limits(described, config, results, report)),
         "## What it must not be used for",
         _MUST_NOT,
         "## Licence",
-        _licence(report),
+        _licence(config, report),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _front_matter(
-    described: Mapping[str, Any], results: Mapping[str, Any], report: Mapping[str, Any]
+    described: Mapping[str, Any], config: Config, results: Mapping[str, Any], report: Mapping[str, Any]
 ) -> dict[str, Any]:
-    corpora = report["corpora"]
+    corpora = _heard(config, report)
     known = [_HUB_LICENCES.get(corpus["licence"], "other") for corpus in corpora.values()]
     ranks = [*_HUB_LICENCES.values(), "other"]
     licence = max(known, key=ranks.index)
     test = results.get("test", {})
     metrics = {"recall": test.get("uar"), "accuracy": test.get("accuracy")}
-    languages = sorted({corpora[name]["language"] for name in _labelled(report)} - {"various"})
+    languages = sorted({corpora[name]["language"] for name in config.data.labelled} - {"various"})
     tags = ["speech-emotion-recognition", "audio-classification", "speech", "onnx"]
     front: dict[str, Any] = {"license": licence}
     if licence == "other":
@@ -165,14 +166,19 @@ def _what(described: Mapping[str, Any], config: Config, report: Mapping[str, Any
         )
         told.append(f"a probability for each of {len(classes)} emotions: {names}")
     if dimensions := described["labels"]["dimensions"]:
-        told.append(f"{_listed([one['name'] for one in dimensions])} from 0 to 1")
+        told.append(f"{_listed([one['name'] for one in dimensions if one['corpora']])} from 0 to 1")
     code = sum(config.model.code.values())
     told.append(f"and a code of {code} numbers")
+    settings = config.model
+    autoencoder = settings.decoder.weight > 0 or settings.adversary.weight > 0 or settings.categorical > 0
+    of_what = (
+        " as part of a semi-supervised adversarial autoencoder after [Latif et al.](https://arxiv.org/abs/1907.06078) "
+        "(IEEE Transactions on Affective Computing 13(2), 2022)"
+    )
     about = (
         f"From a recording of one person's speech, of any length: {'; '.join(told)}. It is an encoder with its heads, "
-        f"{described['parameters']:,} parameters, trained with {described['format']} as part of an adversarial "
-        "autoencoder after [Latif et al.](https://arxiv.org/abs/1907.06078) (IEEE Transactions on Affective Computing "
-        "13(2), 2022). What served its training alone, such as a decoder and a discriminator, is not here."
+        f"{described['parameters']:,} parameters, trained with {described['format']}{of_what * autoencoder}. What "
+        "serves training alone, such as a decoder, a discriminator or a head for speakers, is not here."
     )
     warning = " **It was trained on synthetic speech, for a demonstration: it is of no use for real speech.**"
     return about + warning * _synthetic(report)
@@ -200,36 +206,35 @@ def _use(described: Mapping[str, Any], config: Config) -> str:
     )
 
 
-def _data(report: Mapping[str, Any]) -> Iterator[str]:
-    yield "| corpus | what | language | hours | utterances | speakers (f, m) | licence |"
-    yield "|---|---|---|---|---|---|---|"
+def _data(config: Config, report: Mapping[str, Any]) -> str:
+    heard = _heard(config, report)
+    rows = []
     for name, corpus in report["corpora"].items():
-        kind = "synthesised speech" if corpus["synthetic"] else _KINDS.get(name, "as its owner describes it")
         speakers = corpus["speakers"]
-        yield (
-            "| "
-            + " | ".join(
-                [
-                    f"`{name}`",
-                    kind,
-                    corpus["language"],
-                    f"{corpus['hours']:.1f}",
-                    str(corpus["utterances"]),
-                    f"{speakers['total']} ({speakers['female']}, {speakers['male']})",
-                    corpus["licence"],
-                ]
-            )
-            + " |"
+        rows.append(
+            [
+                f"`{name}`",
+                "synthetic speech" if corpus["synthetic"] else _KINDS.get(name, "as its owner describes it"),
+                "its labels" if name in config.data.labelled else "auxiliary speech" if name in heard else "the test",
+                corpus["language"],
+                f"{corpus['hours']:.3g}",
+                str(corpus["utterances"]),
+                f"{speakers['total']} ({speakers['female']}, {speakers['male']})",
+                corpus["licence"],
+            ]
         )
+    header = ["corpus", "what", "used for", "language", "hours", "utterances", "speakers (f, m)", "licence"]
+    return _table(header, rows)
 
 
 def _sides(report: Mapping[str, Any]) -> str:
     split = report["split"]
-    lines = ["| side | utterances | speakers | women, men |", "|---|---|---|---|"]
-    for side, name in _SIDES.items():
-        if side in split:
-            one = split[side]
-            lines.append(f"| {name} | {one['utterances']} | {len(one['speakers'])} | {one['female']}, {one['male']} |")
+    rows = [
+        [name, str(one["utterances"]), str(len(one["speakers"])), f"{one['female']}, {one['male']}"]
+        for side, name in _SIDES.items()
+        if (one := split.get(side))
+    ]
+    lines = [_table(["side", "utterances", "speakers", "women, men"], rows)]
     auxiliary = [f"{one['utterances']} of `{one['corpus']}` ({one['role']})" for one in report.get("auxiliary", ())]
     if auxiliary:
         lines += ["", f"Utterances without emotion labels, to train on: {', '.join(auxiliary)}."]
@@ -271,10 +276,10 @@ def _results(described: Mapping[str, Any], results: Mapping[str, Any], spread: S
         yield "This is one run: with other speakers held out, or another seed, it would have come out differently."
         return
     deviation = "" if spread.deviation is None else f" ± {spread.deviation:.3f} (standard deviation over seeds)"
-    seeds = _listed(list(map(str, spread.seeds)))
+    seeds = f"seed{'s' * (len(spread.seeds) > 1)} {_listed(list(map(str, spread.seeds)))}"
     yield (
         f"Of these settings, the study `{spread.study}` has {spread.runs} runs. Over {spread.folds} folds, which "
-        f"together test {spread.speakers} speakers, and seeds {seeds}: {spread.measure} {spread.mean:.3f}{deviation}, "
+        f"together test {spread.speakers} speakers, and {seeds}: {spread.measure} {spread.mean:.3f}{deviation}, "
         f"95 % interval over test speakers {spread.low:.3f} to {spread.high:.3f}; single runs from {spread.lowest:.3f} "
         f"to {spread.highest:.3f}. On new speakers of the same kind, expect that rather than the figures of this run."
     )
@@ -282,8 +287,10 @@ def _results(described: Mapping[str, Any], results: Mapping[str, Any], spread: S
     yield _table([what, "mean over seeds"], [[name, _figure(value)] for name, value in spread.each.items()])
 
 
-def _limits(config: Config, results: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[str]:
-    labelled = _labelled(report)
+def _limits(
+    described: Mapping[str, Any], config: Config, results: Mapping[str, Any], report: Mapping[str, Any]
+) -> Iterator[str]:
+    labelled = config.data.labelled
     if _synthetic(report):
         yield "Synthetic speech: it was trained on voices of a speech synthesiser, and tells nothing about people."
     if acted := [name for name in labelled if name in _ACTED]:
@@ -296,11 +303,13 @@ def _limits(config: Config, results: Mapping[str, Any], report: Mapping[str, Any
         f"Language: {', '.join(languages)}. Of other languages, cultures, accents, ages and recording conditions "
         "(noise, telephones, distant microphones) than the corpora's nothing is known."
     )
-    if classes := list(config.data.classes):
+    if classes := [one["name"] for one in described["labels"]["classes"]]:
         yield (
-            f"It chooses among {_listed(classes)} whatever it hears, also where no one speaks; probabilities were not "
-            "calibrated on speech of other kinds."
+            f"It chooses among {_listed(classes)} whatever it hears, also where no one speaks, and how sure it is of "
+            "speech unlike its training's tells nothing."
         )
+    if unrated := [one["name"] for one in described["labels"]["dimensions"] if not one["corpora"]]:
+        yield f"No corpus rates {_listed(unrated)}: what the model says of it means nothing."
     if len(speakers := report["split"]["test"]["speakers"]) < 30:
         yield f"It was tested on {len(speakers)} speakers: differences of a few points may be chance."
     recalls = {name: value for name, value in results.get("test", {}).get("recall", {}).items() if value is not None}
@@ -326,9 +335,10 @@ and people who are exposed to it must be told (Article 50(3)). The model is mean
 to people who take part of their own will."""
 
 
-def _licence(report: Mapping[str, Any]) -> str:
-    listed = "; ".join(f"`{name}`: {corpus['licence']}" for name, corpus in report["corpora"].items())
-    non_commercial = [name for name, corpus in report["corpora"].items() if "-NC" in corpus["licence"]]
+def _licence(config: Config, report: Mapping[str, Any]) -> str:
+    heard = _heard(config, report)
+    listed = "; ".join(f"`{name}`: {corpus['licence']}" for name, corpus in heard.items())
+    non_commercial = [name for name, corpus in heard.items() if "-NC" in corpus["licence"]]
     told = f"The weights were learnt from corpora with licences of their own ({listed})."
     if non_commercial:
         told += (
@@ -338,8 +348,10 @@ def _licence(report: Mapping[str, Any]) -> str:
     return told + " Cite the corpora as their owners ask for. The program that made them is under Apache-2.0."
 
 
-def _labelled(report: Mapping[str, Any]) -> list[str]:
-    return [name for name, corpus in report["corpora"].items() if corpus["labelled"]]
+def _heard(config: Config, report: Mapping[str, Any]) -> dict[str, Any]:
+    """The corpora that were trained on, in whatever part."""
+    heard = {*config.data.labelled, *(one["corpus"] for one in report.get("auxiliary", ()))}
+    return {name: corpus for name, corpus in report["corpora"].items() if name in heard}
 
 
 def _synthetic(report: Mapping[str, Any]) -> bool:

@@ -18,8 +18,8 @@ from experiments.files import digest, read_json
 from experiments.limits import leaves, out_of_range
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.encoder import Encoder
-from lightning_modules.heads import TASKS
-from lightning_modules.settings import AdaptationSettings, ConsistencySettings, ModelSettings
+from lightning_modules.heads import TASKS, Task
+from lightning_modules.settings import AdaptationSettings, ConsistencySettings, HeadSettings, ModelSettings
 
 FORMAT = "ser-aae"
 VERSION = 1
@@ -90,14 +90,14 @@ def read_export(folder: Path) -> Exported:
 
 def for_inference(settings: ModelSettings) -> ModelSettings:
     """A model's settings without what its predictions do not need: what only trains, and what adapts to a corpus."""
-    heads = {}
+    heads: dict[str, HeadSettings] = {}
     predicted = set()
     for name, head in settings.heads.items():
-        kind = head.task or name
+        prediction = _task(name, head).prediction
         # Of heads that share a task, the first speaks for it, as in the model itself.
-        if head.weight > 0 and not head.adversarial and kind in ("emotion", "dimensions") and kind not in predicted:
+        if head.weight > 0 and not head.adversarial and prediction and prediction not in predicted:
             heads[name] = head
-            predicted.add(kind)
+            predicted.add(prediction)
     return replace(
         settings,
         heads=heads,
@@ -124,6 +124,13 @@ def build(settings: ModelSettings, classes: Sequence[str]) -> AdversarialAutoenc
         return AdversarialAutoencoder(settings, labels, total_steps=1, seed=0)
     except ValueError as error:
         raise InputError(f"the model cannot be built: {error}", _REMEDY) from error
+
+
+def _task(name: str, head: HeadSettings, classes: int = 0) -> Task:
+    kind = head.task or name
+    if kind not in TASKS:
+        raise InputError(f"the head {name!r} has the unknown task {kind!r}", _REMEDY)
+    return TASKS[kind](Labels(("",) * classes, (1,) * classes, speakers=0, corpora=()), head)
 
 
 def _settings(config: Mapping[str, Any], path: Path) -> ModelSettings:
@@ -183,9 +190,8 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], settings: ModelSettings
         raise InputError(f"the model cannot be built: {error}", _REMEDY) from error
     sizes = {f"encoder.{name}": tuple(weight.shape) for name, weight in expected.state_dict().items()}
     for name, head in settings.heads.items():
-        labels = Labels(("",) * classes, (1,) * classes, speakers=0, corpora=())
         inputs = sum(settings.code.get(part, 0) for part in head.reads or settings.code)
-        outputs = TASKS[head.task or name](labels, head).outputs
+        outputs = _task(name, head, classes).outputs
         if head.hidden:
             sizes[f"heads.{name}.hidden.weight"] = (head.hidden, inputs)
         sizes[f"heads.{name}.output.weight"] = (outputs, head.hidden or inputs)

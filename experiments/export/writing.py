@@ -199,7 +199,12 @@ def _write(out: Path, described: dict[str, Any], module: AdversarialAutoencoder,
         write_json(draft / SETTINGS, described)
         if out.exists():
             out.rename(before)
-        draft.rename(out)
+        try:
+            draft.rename(out)
+        except OSError:
+            if before.exists():
+                before.rename(out)
+            raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(before, ignore_errors=True)
