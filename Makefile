@@ -20,7 +20,7 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume manifest evaluate compare study report sweep submit data pack bench test test-cluster chaos lint format \
+.PHONY: help setup train resume manifest evaluate compare export study report sweep submit data pack bench test test-cluster chaos lint format \
 	clean
 
 # Missing variables are told before anything is installed.
@@ -29,7 +29,7 @@ ifeq ($(strip $(EXP)),)
 $(error EXP is missing: give EXP=<experiment>, one of: $(EXPERIMENTS))
 endif
 endif
-ifneq ($(filter resume evaluate,$(MAKECMDGOALS)),)
+ifneq ($(filter resume evaluate export,$(MAKECMDGOALS)),)
 ifeq ($(strip $(RUN)),)
 $(error RUN is missing: give RUN=<run folder>, the last line that `make train` printed)
 endif
@@ -83,6 +83,9 @@ evaluate: $(READY) ## score a run's best checkpoint again: RUN=<run folder> [ARG
 compare: $(READY) ## tell what of runs is the same, and how far apart the rest is: RUNS="<run folder> <run folder> …"
 	@$(BIN)/python -m experiments compare $(RUNS) $(ARGUMENTS)
 
+export: $(READY) ## share a run's model: weights, ONNX graph, model card: RUN=<run folder> [OUT=<folder>]
+	@$(BIN)/python -m experiments export "$(RUN)" $(if $(OUT),out="$(OUT)") $(ARGUMENTS)
+
 study: $(READY) ## make the runs of a study that are missing, and its tables: STUDY=<study> [JOBS=<at once>] [ARGS=…]
 	@$(BIN)/python -m experiments.study run "$(STUDY)" $(if $(JOBS),jobs="$(JOBS)") $(ARGUMENTS)
 
@@ -132,5 +135,5 @@ $(READY): pyproject.toml constraints.txt
 		echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not one: give PYTHON=<path of a newer one>' >&2; exit 2; }
 	@echo 'Setting up $(VENV): this takes a few minutes, once.' >&2
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[audformat,baselines,demo,dev,sweeps]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[audformat,baselines,demo,dev,export,sweeps]'
 	@touch $@

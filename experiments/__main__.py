@@ -1,4 +1,4 @@
-"""The command line: ``python -m experiments train|resume|manifest|evaluate|compare|data|pack``."""
+"""The command line: ``python -m experiments train|resume|manifest|evaluate|compare|export|data|pack``."""
 
 import argparse
 import sys
@@ -37,6 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("compare", help="tell what of runs is the same, and how far apart the rest is")
     command.add_argument("run", type=Path, help="run folder")
     command.add_argument("settings", nargs="+", metavar="other", help="run folder")
+    command = commands.add_parser("export", help="share the best checkpoint of a run: weights, ONNX graph, model card")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("settings", nargs="*", help="out=<folder>, records=<folder of the studies' records>")
     command = commands.add_parser("data", help="download a corpus from its owners")
     command.add_argument("corpus", help="name of the corpus")
     command.add_argument("settings", nargs="*", help="data.root=<folder>")
@@ -62,6 +65,15 @@ def _run(given: argparse.Namespace, settings: list[str]) -> None:
             from experiments.comparison import print_comparison
 
         print_comparison(given.run, list(map(Path, settings)))
+        return
+    if given.command == "export":
+        own, others = own_settings(settings, {"out": str(given.run / "export"), "records": "docs/studies"})
+        if others:
+            raise InputError(f"export has no setting {others[0]!r}", "Give out=<folder>, records=<folder>, or neither.")
+        with importing():
+            from experiments.export.writing import export
+
+        export(given.run, Path(own["out"]), Path(own["records"]))
         return
     # The configuration is read before anything heavy is imported: what is wrong with it is told at once.
     if given.command == "evaluate":

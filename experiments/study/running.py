@@ -105,17 +105,17 @@ class Task:
     def _settings_there(self) -> str | None:
         # In a run's own file the machine has settled what was left to it.
         settled = ["trainer.precision=auto"] if self.config.trainer.precision == "auto" else []
-        return _settings_of(self.folder, settled)
+        return settings_of_folder(self.folder, settled)
 
 
-def _settings_of(folder: Path, settled: Sequence[str]) -> str | None:
+def settings_of_folder(folder: Path, settled: Sequence[str]) -> str | None:
     """Hash of the settings of a run that is there; none where it is of another version, or its teachers are gone."""
     try:
         config = load_run(folder, settled)
         known = read_json(folder / "environment.json")
         teachers = []
         for teacher in map(Path, config.trainer.teachers):
-            settings = _settings_of(teacher, settled)
+            settings = settings_of_folder(teacher, settled)
             if settings is None or digest(teacher / BEST) != known["teachers"][str(teacher)]:
                 return None
             teachers.append((settings, load_run(teacher).seed))
