@@ -85,7 +85,7 @@ class Files:
         if speech.ndim > 1:
             speech = speech.mean(axis=1)
         if rate != self.sample_rate and len(speech):
-            speech = _resample(speech, rate, self.sample_rate)
+            speech = resample(speech, rate, self.sample_rate)
         _check(speech, f"{self.root}/{span.path}", start)
         return speech
 
@@ -236,7 +236,8 @@ def _check(samples: NDArray[Any], name: str, start: float, step: float = 1.0) ->
         raise BadAudioError(f"{name}: silence from {start:.2f} s on")
 
 
-def _resample(speech: Floats, rate: int, wanted: int) -> Floats:
+def resample(speech: Floats, rate: int, wanted: int) -> Floats:
+    """Samples (samples,) at another rate."""
     import torch  # as late as this: most corpora have the wanted rate, and processes that decode start without it
 
     resampled: Floats = _resampler(rate, wanted)(torch.from_numpy(speech)).numpy()

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, ClassVar, Never
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -55,6 +55,8 @@ class Table(Reader):
     how_to_get = "set its path to a CSV, TSV or Parquet table with at least a column of paths"
     language = "various"
     labelled = True
+    wanted: ClassVar[tuple[str, ...]] = COLUMNS
+    """Those that are read, where the table has them."""
 
     path: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -108,7 +110,7 @@ class _Batch:
         self.reader, self.file, self.first_row, self.unit = reader, file, first_row, unit
         names = [name.strip() for name in batch.schema.names]
         self.columns: dict[str, pa.Array] = {}
-        for ours in COLUMNS:
+        for ours in reader.wanted:
             wanted = reader.columns.get(ours, ours)
             if wanted in names:
                 self.columns[ours] = batch.column(names.index(wanted))
