@@ -227,7 +227,7 @@ def _decode(sound: soundfile.SoundFile, first: int, stop: int) -> tuple[str, NDA
     frame = _frame(rate)
     block = max(1, _BLOCK_SAMPLES // channels // frame) * frame
     digest = hashlib.blake2b(struct.pack("<I", rate), digest_size=16)
-    powers = []
+    powers: list[NDArray[np.float64]] = []
     position = first
     if first:
         sound.seek(first)

@@ -59,8 +59,8 @@ def fit_temperature(probabilities: Floats, truth: Integers) -> float:
 def calibration_error(probabilities: Floats, truth: Integers, bins: int = BINS) -> float:
     r"""Expected calibration error of the likeliest class.
 
-    $\sum_b \frac{n_b}{N} |\mathrm{accuracy}_b - \mathrm{confidence}_b|$ over bins of equal width, of which each takes in
-    its upper end (Naeini, Cooper, Hauskrecht, AAAI 2015; Guo et al., ICML 2017).
+    $\sum_b \frac{n_b}{N} |\mathrm{accuracy}_b - \mathrm{confidence}_b|$ over bins of equal width, of which each takes
+    in its upper end (Naeini, Cooper, Hauskrecht, AAAI 2015; Guo et al., ICML 2017).
 
     Args:
         probabilities: (N, K).

@@ -125,5 +125,7 @@ def read(folder: Path) -> Novelty | None:
         if shapes != [(size,), (size, size), ()] or found.distances.ndim != 1 or not len(found.distances):
             raise ValueError(f"its parts do not fit each other: {shapes}")
     except (SafetensorError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{file} cannot be read: {error}", "Remove it: `make novelty RUN=…` makes it again.") from error
+        raise InputError(
+            f"{file} cannot be read: {error}", "Remove it, `make novelty RUN=…` makes it again."
+        ) from error
     return found

@@ -3,9 +3,11 @@
 import csv
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Never
 
@@ -20,7 +22,8 @@ from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 
 _TEXTS = ("speaker", "session", "sentence", "emotion")
-_NUMBERS = ("start", "end", *DIMENSIONS)
+_TIMES = ("start", "end")
+_NUMBERS = (*_TIMES, *DIMENSIONS)
 COLUMNS = ("path", "gender", "split", *_TEXTS, *_NUMBERS)
 
 _GENDERS: dict[str, str | None] = {"unknown": None, "other": None}
@@ -34,6 +37,8 @@ _SPLITS: dict[str, str | None] = {
 _SPLITS |= {"devel": "development", "validation": "development", "valid": "development", "val": "development"}
 _SPLITS |= {"test": "test", "testing": "test"}
 _MISSING = ["", "NA", "NaN", "nan"]
+_TIME = re.compile(r"(\d+) days? (\d\d):(\d\d):(\d\d(?:\.\d+)?)")
+"""As audformat and pandas write times: 0 days 00:00:01.500000."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,8 @@ class _Batch:
 
     def _number(self, name: str) -> list[float | None]:
         column = self.columns[name]
+        if name in _TIMES:
+            column = _seconds(column)
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             column = self._text(name)
         try:
@@ -191,6 +198,35 @@ class _Batch:
         where = self.unit.format(self.first_row + row)
         column = self.reader.columns.get(name, name)
         raise InputError(f"{self.reader.corpus}: {self.file}, {where}, column '{column}': {problem}", remedy)
+
+
+def names_of_columns(file: Path) -> list[str]:
+    """The columns of a table.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    batches = _parquet(file) if file.suffix.lower() in (".parquet", ".pq") else _delimited(file)
+    return [name.strip() for batch in islice(batches, 1) for name in batch.schema.names]
+
+
+def _seconds(times: pa.Array) -> pa.Array:
+    """Times in seconds, where they are written as durations or as audformat writes them; others as they are."""
+    if pa.types.is_duration(times.type):
+        nanoseconds = pc.cast(pc.cast(times, pa.duration("ns")), pa.int64())
+        return pc.divide(pc.cast(nanoseconds, pa.float64()), 1e9)
+    if not (pa.types.is_string(times.type) or pa.types.is_large_string(times.type)):
+        return times
+    return pa.array([_in_seconds(text) for text in times.to_pylist()], pa.string())
+
+
+def _in_seconds(text: str | None) -> str | None:
+    if text is None or text.strip() == "NaT":
+        return None
+    if (found := _TIME.fullmatch(text.strip())) is None:
+        return text
+    days, hours, minutes, seconds = map(float, found.groups())
+    return repr(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def _parquet(file: Path) -> Iterator[pa.RecordBatch]:
