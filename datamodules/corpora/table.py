@@ -155,9 +155,9 @@ class _Batch:
         return translated.take(codes.indices).to_pylist()  # type: ignore[no-any-return]
 
     def _number(self, name: str) -> list[float | None]:
-        column = self.columns[name]
         if name in _TIMES:
-            column = _seconds(column)
+            self.columns[name] = _seconds(self.columns[name])
+        column = self.columns[name]
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             column = self._text(name)
         try:

@@ -92,8 +92,7 @@ class Output:
         if self._complete and self.parquet:  # its rows are taken up again
             self._bytes = 0
             self.rows.unlink(missing_ok=True)
-            kept = self._read()
-            self._complete = False
+            kept = self._of_parquet()
             while some := list(islice(kept, _ROWS_AT_ONCE)):
                 self._append(some)
         self._complete = False
@@ -135,11 +134,14 @@ class Output:
 
     def _read(self) -> Iterator[dict[str, Any]]:
         if self.parquet and self._complete:
-            for batch in pq.ParquetFile(self.path).iter_batches(_ROWS_AT_ONCE):
-                yield from batch.to_pylist()
+            yield from self._of_parquet()
         elif self._bytes:
             with self.rows.open(encoding="utf-8", newline="" if self.is_csv else "\n") as stream:
                 yield from csv.DictReader(stream) if self.is_csv else map(json.loads, stream)
+
+    def _of_parquet(self) -> Iterator[dict[str, Any]]:
+        for batch in pq.ParquetFile(self.path).iter_batches(_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
 
     def _write_parquet(self) -> None:
         schema = pa.schema([(name, pa.string() if name in _TEXTS else pa.float64()) for name in self.columns])
