@@ -189,8 +189,7 @@ class Recogniser:
         found: list[Recognition | str] = [one if isinstance(one, str) else "" for one in speech]
         there = [place for place, one in enumerate(speech) if not isinstance(one, str)]
         there.sort(key=lambda place: len(speech[place]))  # little is padded where neighbours are of a length
-        for first in range(0, len(there), batch):
-            places = there[first : first + batch]
+        for places in self._batches(there, [len(one) for one in speech], batch):
             scored = self.score([one for place in places if not isinstance(one := speech[place], str)])
             for place, result in zip(places, scored, strict=True):
                 found[place] = result
@@ -200,6 +199,18 @@ class Recogniser:
             else Row(one.file, one.start, one.end, result)
             for one, result in zip(some, found, strict=True)
         ]
+
+    def _batches(self, places: list[int], lengths: list[int], most: int) -> Iterator[list[int]]:
+        """So many of the places at once, and of long utterances fewer: no more sound than of so many windows."""
+        limit = most * self.model.settings.window_s * self.sample_rate
+        some: list[int] = []
+        for place in places:
+            if some and (len(some) == most or (len(some) + 1) * lengths[place] > limit):
+                yield some
+                some = []
+            some.append(place)
+        if some:
+            yield some
 
     @torch.inference_mode()
     def score(self, speech: Sequence[Floats]) -> list[Recognition | str]:
