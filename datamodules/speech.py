@@ -46,8 +46,8 @@ class Source(Protocol):
         ...
 
 
-class _ReadOnce(soundfile.SoundFile):  # type: ignore[misc]  # published without types
-    """An audio file of which one stretch is read.
+class Forwards(soundfile.SoundFile):  # type: ignore[misc]  # published without types
+    """An audio file of which one stretch is read, or one after the other.
 
     After a read, SoundFile seeks to where the next one would begin, and to seek in FLAC is to decode. It does not where
     a file says that it cannot; ``seek`` works all the same.
@@ -74,7 +74,7 @@ class Files:
         """Seeks, decodes, averages the channels, resamples; see ``Source``."""
         start = span.start + skip
         try:
-            with _ReadOnce(self._file(span)) as file:
+            with Forwards(self._file(span)) as file:
                 rate = file.samplerate
                 if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
                     raise BadAudioError(f"{self.root}/{span.path}: a sample rate of {rate} Hz")

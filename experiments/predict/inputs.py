@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from datamodules.audit import AuditSettings, Result, Segment, Unusable, inspect_segment
+import numpy as np
+
+from datamodules.audit import AuditSettings, Result, Segment, Unusable, inspect_samples, inspect_segment
 from datamodules.collection import Span
 from datamodules.corpora.base import Utterance, audio_files, suffix
 from datamodules.corpora.table import Table, names_of_columns
 from datamodules.errors import InputError
-from datamodules.speech import BadAudioError, Files, Floats
+from datamodules.speech import BadAudioError, Files, Floats, resample
+from experiments.predict.recording import Recording
 
 TABLES = (".csv", ".tsv", ".tab", ".parquet", ".pq")
 _HEADER_ALONE = AuditSettings(hash_content=False)
@@ -28,6 +31,7 @@ class Stretch:
         start: In seconds.
         end: Likewise; None where the file does not tell.
         fault: Why it cannot be read, if that is known.
+        recording: What a window is of.
     """
 
     file: str
@@ -35,6 +39,7 @@ class Stretch:
     start: float
     end: float | None
     fault: str | None = None
+    recording: Recording | None = None
 
 
 class _Segments(Table):
@@ -82,7 +87,7 @@ def _of_table(table: Path, root: Path) -> list[Segment]:
     return [(row.path, row.start, row.end) for row in rows if isinstance(row, Utterance)]
 
 
-def stretches(root: Path, segments: Iterable[Segment], window_s: float, hop_s: float) -> Iterator[list[Stretch]]:
+def stretches(root: Path, segments: Iterable[Segment], window_s: float, hop_s: float) -> Iterator[Iterable[Stretch]]:
     """Looks into the header of each file; yields what gets rows of each segment.
 
     Args:
@@ -102,19 +107,25 @@ def stretches(root: Path, segments: Iterable[Segment], window_s: float, hop_s: f
         if spare <= 0:
             yield [Stretch(shown, path, found.start, found.start + found.duration)]
             continue
-        yield list(_windows(Stretch(shown, path, found.start, None), spare, window_s, hop_s))
+        yield _windows(Stretch(shown, path, found.start, None), spare, window_s, hop_s)
 
 
 def _windows(whole: Stretch, spare: float, window_s: float, hop_s: float) -> Iterator[Stretch]:
+    recording = Recording(whole.path)
     for number in range(1 + int(-(-spare // hop_s))):
         start = whole.start + min(number * hop_s, spare)
-        yield Stretch(whole.file, whole.path, start, start + window_s)
+        yield Stretch(whole.file, whole.path, start, start + window_s, recording=recording)
 
 
 def read(stretch: Stretch, sample_rate: int) -> Floats | str:
     """The speech of a stretch as evaluation hears it, without the silence around it; or why there is none."""
     if stretch.fault is not None:
         return stretch.fault
+    if stretch.recording is not None:
+        try:
+            return speech_of(*stretch.recording.window(stretch.start, stretch.end or 0), sample_rate)
+        except (BadAudioError, ValueError) as error:
+            return str(error)
     found = _inspect(stretch.path, stretch.start, stretch.end, _WITH_CONTENT)
     if isinstance(found, Unusable):
         return found.reason
@@ -124,6 +135,23 @@ def read(stretch: Stretch, sample_rate: int) -> Floats | str:
         return Files(folder, sample_rate).read(span, 0.0, span.end - span.start)
     except BadAudioError as error:
         return str(error)
+
+
+def speech_of(mono: Floats, rate: int, sample_rate: int) -> Floats:
+    """The speech in samples as evaluation would hear it in a file of them.
+
+    Args:
+        mono: (samples,).
+        rate: Theirs in Hz.
+        sample_rate: The wanted one.
+
+    Raises:
+        ValueError: There is none; the message says why.
+    """
+    start, end = inspect_samples(mono, rate, _WITH_CONTENT)
+    first = round(start * rate)
+    speech = np.ascontiguousarray(mono[first : first + round((end - start) * rate)])
+    return speech if rate == sample_rate else resample(speech, rate, sample_rate)
 
 
 def _inspect(path: str, start: float, end: float | None, settings: AuditSettings) -> Result:

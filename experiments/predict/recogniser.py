@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from datamodules.audit import SAMPLE_RATES, AuditSettings, inspect_samples
+from datamodules.audit import SAMPLE_RATES
 from datamodules.errors import InputError
 from datamodules.processes import available_cores
-from datamodules.speech import Floats, resample
+from datamodules.speech import Floats
 from datamodules.vocabulary import DIMENSIONS
 from experiments.calibration import calibrated
-from experiments.predict.inputs import Stretch, read, stretches
+from experiments.predict.inputs import Stretch, read, speech_of, stretches
 from experiments.predict.model import Model
 
 WINDOW_S = 30.0
@@ -173,11 +173,15 @@ class Recogniser:
     def rows(self, wanted: Iterable[Stretch], batch: int = BATCH) -> Iterator[list[Row]]:
         """Recognises stretches of files, some batches at a time, in their order; reads ahead meanwhile."""
         wanted = iter(wanted)
-        with ThreadPoolExecutor(min(_MOST_THREADS, available_cores())) as threads:
+        with ThreadPoolExecutor(min(_MOST_THREADS, available_cores())) as threads, ThreadPoolExecutor(1) as one_by_one:
 
             def begin() -> tuple[list[Stretch], list[Future[Floats | str]]]:
                 some = list(islice(wanted, batch * _BATCHES_AHEAD))
-                return some, [threads.submit(read, one, self.sample_rate) for one in some]
+                # Windows are read in their order, by one thread.
+                return some, [
+                    (threads if one.recording is None else one_by_one).submit(read, one, self.sample_rate)
+                    for one in some
+                ]
 
             some, reading = begin()
             while some:
@@ -264,9 +268,6 @@ class Recogniser:
             raise InputError(f"a sample rate of {rate} Hz", f"Give one from {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]}.")
         mono: Floats = np.atleast_2d(given).mean(axis=0, dtype=np.float32)
         try:
-            start, end = inspect_samples(mono, int(rate), AuditSettings())
+            return speech_of(mono, int(rate), self.sample_rate)
         except ValueError as error:
             raise InputError(str(error), "Give other samples.") from error
-        first = round(start * rate)
-        mono = np.ascontiguousarray(mono[first : first + round((end - start) * rate)])
-        return mono if rate == self.sample_rate else resample(mono, int(rate), self.sample_rate)
