@@ -16,6 +16,7 @@ from datamodules.errors import InputError
 from experiments import novelty
 from experiments.__main__ import main
 from experiments.calibration import calibrated
+from experiments.claims import release, take
 from experiments.predict import load
 from experiments.predict.command import read_request
 from experiments.predict.recogniser import Recogniser
@@ -173,6 +174,18 @@ def test_recordings_that_came_later_are_added(run: Path, recordings: Path, tmp_p
         assert main(["predict", str(run), f"audio={folder}", f"out={out}", "accelerator=cpu"]) == 0
     table = (pyarrow.parquet.read_table if suffix == "parquet" else pyarrow.csv.read_csv)(out)
     assert table.column("file").to_pylist() == ["a.wav", "c.ogg"]
+
+
+def test_only_one_command_writes_a_table(
+    run: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = take(tmp_path / ".out.csv.lock")
+    assert claim is not None
+    command = ["predict", str(run), f"audio={recordings / 'a.wav'}", f"out={tmp_path / 'out.csv'}", "accelerator=cpu"]
+    assert main(command) == 2
+    assert "another process is writing" in capsys.readouterr().err
+    release(claim)
+    assert main(command) == 0
 
 
 def test_other_settings_or_something_else_in_its_place_are_refused(
@@ -336,14 +349,19 @@ def test_what_is_no_model_or_no_audio_is_told(
     run: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
+    shutil.copytree(run, tmp_path / "damaged")
+    (tmp_path / "damaged" / "results.json").write_text('{"dev": [1]}')
     for place, audio, message in (
         (tmp_path / "nothing", recordings, "does not exist"),
         (tmp_path / "empty", recordings, "is no run folder"),
         (recordings / "a.wav", recordings, "is not in the folder checkpoints of a run"),
         (run, tmp_path / "nothing", "does not exist"),
         (run, tmp_path / "empty", "there is no audio file"),
+        (run, recordings / "a.wav", "a.wav: File exists"),
+        (tmp_path / "damaged", recordings, "results.json is damaged"),
     ):
-        assert main(["predict", str(place), f"audio={audio}", f"out={tmp_path / 'out.csv'}"]) == 2
+        out = recordings / "a.wav" / "out.csv" if "exists" in message and audio.is_file() else tmp_path / "out.csv"
+        assert main(["predict", str(place), f"audio={audio}", f"out={out}", "accelerator=cpu"]) == 2
         told = capsys.readouterr().err
         assert message in told
         assert "Traceback" not in told

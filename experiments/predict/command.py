@@ -4,13 +4,14 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datamodules.audit import Segment
 from datamodules.bars import bar_of_utterances
-from datamodules.errors import InputError
+from datamodules.errors import InputError, explained
 from experiments.claims import release, take
 from experiments.commands import own_settings
 from experiments.predict import load
@@ -71,20 +72,27 @@ def predict(place: Path, settings: Sequence[str]) -> None:
     keep_freed_memory()
     for note in recogniser.model.notes:
         print(note, file=sys.stderr, flush=True)
-    wanted.out.parent.mkdir(parents=True, exist_ok=True)
-    if (claim := take(wanted.out.with_name(f".{wanted.out.name}.lock"))) is None:
-        raise InputError(f"another process is writing {wanted.out}", "Wait until it has ended, or give another out=.")
-    try:
+    with explained(f"the table {wanted.out}", wanted.out.parent, "out"), _alone(wanted.out):
         output = Output(wanted.out, _columns(recogniser, wanted.code), _described(recogniser, wanted))
         faults = _write(recogniser, wanted, root, segments, output)
-    finally:
-        release(claim)
-        wanted.out.with_name(f".{wanted.out.name}.lock").unlink(missing_ok=True)
     for fault in faults[:_SHOWN_ERRORS]:
         print(f"  {fault}", file=sys.stderr)
     if len(faults) > _SHOWN_ERRORS:
         print(f"  and {len(faults) - _SHOWN_ERRORS} more: see the column error", file=sys.stderr)
     print(wanted.out, flush=True)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps other commands from writing the same table."""
+    lock = out.with_name(f".{out.name}.lock")
+    if (claim := take(lock)) is None:
+        raise InputError(f"another process is writing {out}", "Wait until it has ended, or give another out=<file>.")
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        release(claim)
 
 
 def read_request(settings: Sequence[str]) -> Request:

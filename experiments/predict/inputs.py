@@ -62,6 +62,13 @@ def find(audio: Path, root: Path | None = None) -> tuple[Path, list[Segment]]:
     Raises:
         InputError: There is nothing, or the table cannot be read or leaves its folder.
     """
+    try:
+        return _find(audio, root)
+    except OSError as error:
+        raise InputError(f"audio: {error.filename or audio}: {error.strerror}", "Give what can be read.") from error
+
+
+def _find(audio: Path, root: Path | None) -> tuple[Path, list[Segment]]:
     if not audio.exists():
         raise InputError(f"audio: {audio} does not exist", "Give an audio file, a folder of them, or a table.")
     is_table = suffix(audio.name) in TABLES

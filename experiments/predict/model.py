@@ -143,6 +143,10 @@ def _of_run(folder: Path, file: Path, calibrate: bool) -> Model:
         )
     notes = []
     results = read_json(folder / "results.json") if (folder / "results.json").exists() else {}
+    try:
+        rated = _rated(results)
+    except (AttributeError, TypeError) as error:
+        raise InputError(f"{folder / 'results.json'} is damaged: {error}", "Give the folder of another run.") from error
     if results.get("synthetic"):
         notes.append("the model was trained on SYNTHETIC speech: what it says of people means nothing")
     if novelty is None and is_best:
@@ -159,7 +163,7 @@ def _of_run(folder: Path, file: Path, calibrate: bool) -> Model:
         labels,
         module.eval(),
         digest(file),
-        _rated(results),
+        rated,
         temperature or 1.0,
         novelty,
         tuple(notes),

@@ -52,7 +52,6 @@ class Output:
         self.is_csv = path.suffix.lower() == ".csv"
         self._bytes = 0
         self._complete = False
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._begin()
 
     def _begin(self) -> None:
@@ -84,7 +83,7 @@ class Output:
         """The rows that are there."""
         try:
             return Counter((row["file"], float(row["start"]), _number(row["end"])) for row in self._read())
-        except (KeyError, TypeError, ValueError, UnicodeDecodeError, pa.ArrowException, OSError) as error:
+        except (KeyError, TypeError, ValueError, csv.Error, pa.ArrowException, OSError) as error:
             raise self._changed(self.path if self.parquet and self._complete else self.rows) from error
 
     def add(self, rows: Sequence[Cells]) -> None:
