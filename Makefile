@@ -20,8 +20,8 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume manifest evaluate compare export study report sweep submit data pack bench test test-cluster chaos lint format \
-	clean
+.PHONY: help setup train resume manifest evaluate predict novelty compare export study report sweep submit data pack bench test \
+	test-cluster chaos lint format clean
 
 # Missing variables are told before anything is installed.
 ifneq ($(filter train manifest pack,$(MAKECMDGOALS)),)
@@ -29,9 +29,17 @@ ifeq ($(strip $(EXP)),)
 $(error EXP is missing: give EXP=<experiment>, one of: $(EXPERIMENTS))
 endif
 endif
-ifneq ($(filter resume evaluate export,$(MAKECMDGOALS)),)
+ifneq ($(filter resume evaluate predict novelty export,$(MAKECMDGOALS)),)
 ifeq ($(strip $(RUN)),)
 $(error RUN is missing: give RUN=<run folder>, the last line that `make train` printed)
+endif
+endif
+ifneq ($(filter predict,$(MAKECMDGOALS)),)
+ifeq ($(strip $(AUDIO)),)
+$(error AUDIO is missing: give AUDIO=<an audio file, a folder of them, or a table with a column file>)
+endif
+ifeq ($(strip $(OUT)),)
+$(error OUT is missing: give OUT=<the table to write: .csv, .jsonl or .parquet>)
 endif
 endif
 ifneq ($(filter compare,$(MAKECMDGOALS)),)
@@ -79,6 +87,12 @@ manifest: $(READY) ## read and check an experiment's corpora, without training: 
 
 evaluate: $(READY) ## score a run's best checkpoint again: RUN=<run folder> [ARGS=…]
 	@$(BIN)/python -m experiments evaluate "$(RUN)" $(ARGUMENTS)
+
+predict: $(READY) ## apply a run's model to recordings: RUN=<run folder> AUDIO=<file, folder or table> OUT=<csv, jsonl, parquet> [ARGS=…]
+	@$(BIN)/python -m experiments predict "$(RUN)" audio="$(AUDIO)" out="$(OUT)" $(ARGUMENTS)
+
+novelty: $(READY) ## let a run that was made without tell how far speech is from its training: RUN=<run folder> [ARGS=…]
+	@$(BIN)/python -m experiments novelty "$(RUN)" $(ARGUMENTS)
 
 compare: $(READY) ## tell what of runs is the same, and how far apart the rest is: RUNS="<run folder> <run folder> …"
 	@$(BIN)/python -m experiments compare $(RUNS) $(ARGUMENTS)

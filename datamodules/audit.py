@@ -152,15 +152,53 @@ def _inspect(
     if not settings.hash_content:
         return start, end - start, rate, stop - first, start, end, None
 
-    digest, power, frame = _decode(sound, first, stop)
+    digest, power = _decode(sound, first, stop)
+    return start, end - start, rate, stop - first, *_ends_of_speech(power, start, end, rate, settings), digest
+
+
+def inspect_samples(samples: NDArray[np.float32], rate: int, settings: AuditSettings) -> tuple[float, float]:
+    """Where the speech in samples (samples,) begins and ends, in seconds, as it would be found in a file of them.
+
+    Raises:
+        ValueError: They cannot be used; the message is the reason that a file would get.
+    """
+    if len(samples) < settings.min_seconds * rate:
+        raise ValueError(f"too short: {len(samples) / rate:.3f} s")
+    if not np.abs(samples).max() <= MAX_AMPLITUDE:
+        kind = "samples out of range" if np.isfinite(samples).all() else "NaN or infinite samples"
+        raise ValueError(kind)
+    try:
+        power = np.concatenate(list(_powers(samples, _frame(rate))))
+        return _ends_of_speech(power, 0.0, len(samples) / rate, rate, settings)
+    except _UnusableError as error:
+        raise ValueError(str(error)) from error
+
+
+def _ends_of_speech(
+    power: NDArray[np.float64], start: float, end: float, rate: int, settings: AuditSettings
+) -> tuple[float, float]:
+    """Beginning and end of the speech in a segment, of which ``power`` is that of each frame (frames,)."""
     threshold = power.max()
     if threshold < 10 ** (settings.silence_db / 10):
         level = "digital silence" if threshold == 0 else f"{10 * np.log10(threshold):.0f} dB at the loudest"
         raise _UnusableError(f"silent: {level}")
-    speech = np.flatnonzero(power >= threshold * 10 ** (-settings.trim_db / 10))
+    speech, frame = np.flatnonzero(power >= threshold * 10 ** (-settings.trim_db / 10)), _frame(rate)
     speech_start = max(start, start + int(speech[0]) * frame / rate - MARGIN_SECONDS)
     speech_end = min(end, start + (int(speech[-1]) + 1) * frame / rate + MARGIN_SECONDS)
-    return start, end - start, rate, stop - first, speech_start, speech_end, digest
+    return speech_start, speech_end
+
+
+def _frame(rate: int) -> int:
+    """Samples of a frame."""
+    return round(FRAME_SECONDS * rate)
+
+
+def _powers(mono: NDArray[np.float32], frame: int) -> Iterator[NDArray[np.float64]]:
+    """Mean power of each frame without its offset; of the rest, if there is one, too."""
+    whole = len(mono) // frame * frame
+    yield mono[:whole].reshape(-1, frame).var(axis=1, dtype=np.float64)
+    if whole < len(mono):
+        yield mono[whole:].var(dtype=np.float64, keepdims=True)
 
 
 def _bounds(segment: Segment, rate: int, total: int) -> tuple[int, int]:
@@ -177,19 +215,19 @@ def _bounds(segment: Segment, rate: int, total: int) -> tuple[int, int]:
     return first, min(stop, total)
 
 
-def _decode(sound: soundfile.SoundFile, first: int, stop: int) -> tuple[str, NDArray[np.float64], int]:
+def _decode(sound: soundfile.SoundFile, first: int, stop: int) -> tuple[str, NDArray[np.float64]]:
     """Decodes a segment in blocks.
 
     Returns:
-        Hash of the samples, mean power of each frame without its offset (frames,), and samples in a frame. The hash is
-        that of the channels' average in float32 and of the rate: containers and sample formats do not change it as long
-        as they hold the same values.
+        Hash of the samples, and mean power of each frame without its offset (frames,). The hash is that of the
+        channels' average in float32 and of the rate: containers and sample formats do not change it as long as they
+        hold the same values.
     """
     rate, channels = sound.samplerate, sound.channels
-    frame = round(FRAME_SECONDS * rate)
+    frame = _frame(rate)
     block = max(1, _BLOCK_SAMPLES // channels // frame) * frame
     digest = hashlib.blake2b(struct.pack("<I", rate), digest_size=16)
-    powers = []
+    powers: list[NDArray[np.float64]] = []
     position = first
     if first:
         sound.seek(first)
@@ -209,12 +247,9 @@ def _decode(sound: soundfile.SoundFile, first: int, stop: int) -> tuple[str, NDA
         mono = samples[:, 0] if channels == 1 else samples.mean(axis=1)
         mono += np.float32(0)  # makes -0 and 0 the same
         digest.update(np.ascontiguousarray(mono, "<f4").data)  # without a copy, which would take as long as the hash
-        whole = len(mono) // frame * frame
-        powers.append(mono[:whole].reshape(-1, frame).var(axis=1, dtype=np.float64))
-        if whole < len(mono):
-            powers.append(mono[whole:].var(dtype=np.float64, keepdims=True))
+        powers += _powers(mono, frame)
         position += len(samples)
-    return digest.hexdigest(), np.concatenate(powers), frame
+    return digest.hexdigest(), np.concatenate(powers)
 
 
 def inspect_all(

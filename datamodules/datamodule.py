@@ -517,6 +517,10 @@ class SpeechDataModule(LightningDataModule):
         """The same of the speakers of tested corpora who are set apart, all of them in each process."""
         return _speech(self._whole(self.adaptation_pool, (0, 1)))
 
+    def whole(self, pool: Pool, positions: Integers) -> DataLoader[Any]:
+        """Some utterances of a pool, each whole and once, all of them in this process."""
+        return self._whole(Pool(pool.rows(positions), pool.part, pool.labels(positions)), (0, 1))
+
     def _whole(self, pool: Pool, place: tuple[int, int] | None = None) -> DataLoader[Any]:
         rank, world_size = place or self._place()[:2]
         rows = pool.rows(np.arange(len(pool)))

@@ -46,8 +46,8 @@ class Source(Protocol):
         ...
 
 
-class _ReadOnce(soundfile.SoundFile):  # type: ignore[misc]  # published without types
-    """An audio file of which one stretch is read.
+class Forwards(soundfile.SoundFile):  # type: ignore[misc]  # published without types
+    """An audio file of which one stretch is read, or one after the other.
 
     After a read, SoundFile seeks to where the next one would begin, and to seek in FLAC is to decode. It does not where
     a file says that it cannot; ``seek`` works all the same.
@@ -74,7 +74,7 @@ class Files:
         """Seeks, decodes, averages the channels, resamples; see ``Source``."""
         start = span.start + skip
         try:
-            with _ReadOnce(self._file(span)) as file:
+            with Forwards(self._file(span)) as file:
                 rate = file.samplerate
                 if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
                     raise BadAudioError(f"{self.root}/{span.path}: a sample rate of {rate} Hz")
@@ -85,7 +85,7 @@ class Files:
         if speech.ndim > 1:
             speech = speech.mean(axis=1)
         if rate != self.sample_rate and len(speech):
-            speech = _resample(speech, rate, self.sample_rate)
+            speech = resample(speech, rate, self.sample_rate)
         _check(speech, f"{self.root}/{span.path}", start)
         return speech
 
@@ -236,7 +236,8 @@ def _check(samples: NDArray[Any], name: str, start: float, step: float = 1.0) ->
         raise BadAudioError(f"{name}: silence from {start:.2f} s on")
 
 
-def _resample(speech: Floats, rate: int, wanted: int) -> Floats:
+def resample(speech: Floats, rate: int, wanted: int) -> Floats:
+    """Samples (samples,) at another rate."""
     import torch  # as late as this: most corpora have the wanted rate, and processes that decode start without it
 
     resampled: Floats = _resampler(rate, wanted)(torch.from_numpy(speech)).numpy()

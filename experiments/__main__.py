@@ -1,4 +1,4 @@
-"""The command line: ``python -m experiments train|resume|manifest|evaluate|compare|export|data|pack``."""
+"""The command line: ``python -m experiments <command>``; ``--help`` tells which there are."""
 
 import argparse
 import sys
@@ -34,6 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("evaluate", help="score the best checkpoint of a run again")
     command.add_argument("run", type=Path, help="run folder")
     command.add_argument("settings", nargs="*", help="key=value")
+    command = commands.add_parser("novelty", help="let an older run tell how far speech is from what it was trained on")
+    command.add_argument("run", type=Path, help="run folder")
+    command.add_argument("settings", nargs="*", help="key=value")
+    command = commands.add_parser("predict", help="apply a run's model to recordings")
+    command.add_argument("run", type=Path, help="run folder, or a checkpoint in one")
+    command.add_argument("settings", nargs="*", help="audio=<file, folder or table> out=<csv, jsonl or parquet>")
     command = commands.add_parser("compare", help="tell what of runs is the same, and how far apart the rest is")
     command.add_argument("run", type=Path, help="run folder")
     command.add_argument("settings", nargs="+", metavar="other", help="run folder")
@@ -60,6 +66,11 @@ def _run(given: argparse.Namespace, settings: list[str]) -> None:
 
         pack(given.experiment, settings)
         return
+    if given.command == "predict":
+        from experiments.predict.command import predict
+
+        predict(given.run, settings)
+        return
     if given.command == "compare":
         with importing():
             from experiments.comparison import print_comparison
@@ -82,6 +93,13 @@ def _run(given: argparse.Namespace, settings: list[str]) -> None:
             from experiments.run import evaluate
 
         evaluate(config, given.run)
+        return
+    if given.command == "novelty":
+        config = load_run(given.run, settings)
+        with importing():
+            from experiments.run import make_novelty
+
+        make_novelty(config, given.run)
         return
     if given.command == "resume":
         _train(load_run(given.run, settings), given.run)

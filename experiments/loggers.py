@@ -19,7 +19,7 @@ from experiments.config import Config, to_dict
 from experiments.files import read_scores, replacing
 from experiments.sweep import member
 
-ARTIFACT = ("*.yaml", "*.json", "*.csv", "figures/*.png", "checkpoints/best.ckpt")
+ARTIFACT = ("*.yaml", "*.json", "*.csv", "*.safetensors", "figures/*.png", "checkpoints/best.ckpt")
 
 
 class MetricsFile(Logger):

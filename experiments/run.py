@@ -29,7 +29,9 @@ from callbacks.summary import print_summary
 from datamodules.datamodule import SpeechDataModule
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
+from experiments import novelty
 from experiments.allocation import keep_freed_memory
+from experiments.calibration import calibration
 from experiments.commands import BAD_INPUT
 from experiments.config import Config, Matmul, Precision, TrainerSettings, save
 from experiments.files import BEST, LAST, SECONDS_TO_END, held, make_folder, read_json, write_json
@@ -130,8 +132,9 @@ def train(
                 "train_seconds": saving.seconds,
                 "unreadable_files": faults,
                 **_scores(evaluation),
+                "calibration": calibration(evaluation.predictions),
             }
-            _write(config, module, data, folder, loggers, evaluation, results)
+            _write(config, module, data, folder, loggers, evaluation, results, checkpoint["state_dict"])
     if trainer.is_global_zero:
         print_summary(results, data.report)
         print(folder, flush=True)
@@ -188,6 +191,26 @@ def evaluate(config: Config, folder: Path) -> dict[str, Any]:
     identical = all(scores[split] == known[split] for split in scores if split in known)
     _tell({**known, **scores}, identical, folder, data)
     return {**scores, "identical": identical}
+
+
+def make_novelty(config: Config, folder: Path) -> None:
+    """Writes what novelty is told by into the folder of a run that was made without, and prints where.
+
+    Args:
+        config: The run's configuration, where wanted with other places of the corpora.
+        folder: The run folder.
+
+    Raises:
+        InputError: As ``evaluate``.
+    """
+    read_json(folder / "results.json")
+    checkpoint = read_checkpoint(folder / BEST)
+    prepare_machine(config.trainer)
+    data = make_data(config)
+    module = make_module(config, data)
+    evaluation = score(config, module, data, checkpoint, test=False)
+    found = novelty.describe(module, checkpoint["state_dict"], data, evaluation.predictions["dev"].code)
+    _keep_novelty(folder, found)
 
 
 def score(
@@ -429,8 +452,9 @@ def _write(
     loggers: list[Logger],
     evaluation: Evaluation,
     results: dict[str, Any],
+    weights: dict[str, torch.Tensor],
 ) -> None:
-    """Writes results, predictions and figures, and hands everything to W&B."""
+    """Writes results, predictions, figures and what novelty is told by, and hands everything to W&B."""
     for split, predictions in evaluation.predictions.items():
         write_predictions(
             folder / f"predictions_{split}.csv", predictions, data.collection.lookup, data.labels.emotions
@@ -447,6 +471,8 @@ def _write(
         synthetic=data.synthetic,
         loggers=loggers,
     )
+    # After the figures: of a model that was adapted to the tested corpora they show that one.
+    novelty.write(folder, novelty.describe(module, weights, data, evaluation.predictions["dev"].code))
     # The last of the files: where it is, the run is complete.
     write_json(folder / "results.json", results)
     log_results(loggers, folder, config, results)
@@ -461,6 +487,12 @@ def _reconstructions(module: AdversarialAutoencoder, data: SpeechDataModule) -> 
     log_mel, reconstruction, frames = module.reconstruct(batch.waveform[chosen], batch.length[chosen])
     pairs = list(zip(log_mel, reconstruction, frames.tolist(), strict=True))[:SHOWN_RECONSTRUCTIONS]
     return [a[:, :n].numpy() for a, _, n in pairs], [b[:, :n].numpy() for _, b, n in pairs]
+
+
+@rank_zero_only
+def _keep_novelty(folder: Path, found: novelty.Novelty) -> None:
+    novelty.write(folder, found)
+    print(folder / novelty.FILE, flush=True)
 
 
 @rank_zero_only

@@ -387,6 +387,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "batch_time_growth",
         "memory_growth_mb",
         "manifest_rows_per_s",
+        "real_time_factor",
     ],
 )
 def test_a_row_runs(name: str, corpora: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from callbacks import evaluation
 from datamodules.vocabulary import DIMENSIONS
+from experiments import novelty
 from experiments.__main__ import main
 from experiments.config import experiments, load, load_run
 from experiments.records import PACKAGES, read_checkpoint
@@ -100,6 +101,10 @@ def check_records(folder: Path, labelled: list[str]) -> None:
             check_dimensions(results[split], rows, report)
         by_corpus = results[split]["corpora"]
         assert {name: one["utterances"] for name, one in by_corpus.items()} == Counter(row["corpus"] for row in rows)
+    assert (results["calibration"] is not None) == ("emotion" in config.model.tasks)
+    told_by = novelty.read(folder)
+    assert told_by is not None
+    assert len(told_by.distances) == len(predictions["dev"])
     sides = [set(report["split"][side]["speakers"]) for side in ("train", "development", "test")]
     assert all(sides)
     assert sum(map(len, sides)) == len(set.union(*sides))

@@ -3,11 +3,13 @@
 import csv
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, ClassVar, Never
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +22,8 @@ from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 
 _TEXTS = ("speaker", "session", "sentence", "emotion")
-_NUMBERS = ("start", "end", *DIMENSIONS)
+_TIMES = ("start", "end")
+_NUMBERS = (*_TIMES, *DIMENSIONS)
 COLUMNS = ("path", "gender", "split", *_TEXTS, *_NUMBERS)
 
 _GENDERS: dict[str, str | None] = {"unknown": None, "other": None}
@@ -34,6 +37,8 @@ _SPLITS: dict[str, str | None] = {
 _SPLITS |= {"devel": "development", "validation": "development", "valid": "development", "val": "development"}
 _SPLITS |= {"test": "test", "testing": "test"}
 _MISSING = ["", "NA", "NaN", "nan"]
+_TIME = re.compile(r"(\d+) days? (\d\d):(\d\d):(\d\d(?:\.\d+)?)")
+"""As audformat and pandas write times: 0 days 00:00:01.500000."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class Table(Reader):
     how_to_get = "set its path to a CSV, TSV or Parquet table with at least a column of paths"
     language = "various"
     labelled = True
+    wanted: ClassVar[tuple[str, ...]] = COLUMNS
+    """Those that are read, where the table has them."""
 
     path: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -108,7 +115,7 @@ class _Batch:
         self.reader, self.file, self.first_row, self.unit = reader, file, first_row, unit
         names = [name.strip() for name in batch.schema.names]
         self.columns: dict[str, pa.Array] = {}
-        for ours in COLUMNS:
+        for ours in reader.wanted:
             wanted = reader.columns.get(ours, ours)
             if wanted in names:
                 self.columns[ours] = batch.column(names.index(wanted))
@@ -148,6 +155,8 @@ class _Batch:
         return translated.take(codes.indices).to_pylist()  # type: ignore[no-any-return]
 
     def _number(self, name: str) -> list[float | None]:
+        if name in _TIMES:
+            self.columns[name] = _seconds(self.columns[name])
         column = self.columns[name]
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             column = self._text(name)
@@ -189,6 +198,35 @@ class _Batch:
         where = self.unit.format(self.first_row + row)
         column = self.reader.columns.get(name, name)
         raise InputError(f"{self.reader.corpus}: {self.file}, {where}, column '{column}': {problem}", remedy)
+
+
+def names_of_columns(file: Path) -> list[str]:
+    """The columns of a table.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    batches = _parquet(file) if file.suffix.lower() in (".parquet", ".pq") else _delimited(file)
+    return [name.strip() for batch in islice(batches, 1) for name in batch.schema.names]
+
+
+def _seconds(times: pa.Array) -> pa.Array:
+    """Times in seconds, where they are written as durations or as audformat writes them; others as they are."""
+    if pa.types.is_duration(times.type):
+        nanoseconds = pc.cast(pc.cast(times, pa.duration("ns")), pa.int64())
+        return pc.divide(pc.cast(nanoseconds, pa.float64()), 1e9)
+    if not (pa.types.is_string(times.type) or pa.types.is_large_string(times.type)):
+        return times
+    return pa.array([_in_seconds(text) for text in times.to_pylist()], pa.string())
+
+
+def _in_seconds(text: str | None) -> str | None:
+    if text is None or text.strip() == "NaT":
+        return None
+    if (found := _TIME.fullmatch(text.strip())) is None:
+        return text
+    days, hours, minutes, seconds = map(float, found.groups())
+    return repr(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def _parquet(file: Path) -> Iterator[pa.RecordBatch]:

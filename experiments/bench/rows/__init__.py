@@ -16,6 +16,7 @@ KEYS = (
     "manifest_rows_per_s",
     "ravdess_fold_seconds",
     "step_of_floor",
+    "real_time_factor",
 )
 """Names of the rows, in the order in which they are measured and shown."""
 
