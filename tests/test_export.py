@@ -22,11 +22,12 @@ from experiments.export.card import model_card
 from experiments.export.reading import read_export
 from experiments.export.spread import study_of
 from experiments.files import digest, read_json, write_json
+from experiments.predict import load
 from experiments.run import make_data
 from experiments.study.record import record_of, write_records
 from tests import fakes, runs
 
-FILES = {"README.md", "config.json", "model.onnx", "model.safetensors"}
+FILES = {"README.md", "config.json", "model.onnx", "model.safetensors", "novelty.safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,22 @@ def exported(run: Path, records: Path) -> Path:
 def changed(exported: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
     return Path(shutil.copytree(exported, tmp_path / "changed"))
+
+
+def test_it_predicts_as_the_run_does(run: Path, exported: Path) -> None:
+    speech = np.random.default_rng(0).normal(scale=0.1, size=24_000)
+    found, expected = (load(place, accelerator="cpu")(speech, 16_000) for place in (exported, run))
+    assert found.probabilities == expected.probabilities
+    assert found.dimensions == expected.dimensions
+    assert found.novelty == expected.novelty
+    assert 0 <= found.novelty <= 1
+    assert (
+        read_json(exported / "config.json")["temperature"]
+        == read_json(run / "results.json")["calibration"]["temperature"]
+    )
+    raw = load(exported, accelerator="cpu", calibrate=False)(speech, 16_000)
+    assert raw.probabilities != found.probabilities
+    assert raw.probabilities == load(run, accelerator="cpu", calibrate=False)(speech, 16_000).probabilities
 
 
 def test_the_folder_holds_what_inference_needs(exported: Path, root: Path) -> None:

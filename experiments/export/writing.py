@@ -15,13 +15,15 @@ from experiments.config import Config, load_run
 from experiments.export.card import model_card
 from experiments.export.checking import TOLERANCE, Difference, compare, development_recordings
 from experiments.export.graph import to_onnx
-from experiments.export.reading import CARD, FORMAT, GRAPH, SETTINGS, VERSION, WEIGHTS, build, for_inference
+from experiments.export.reading import CARD, FORMAT, GRAPH, SETTINGS, VERSION, WEIGHTS
 from experiments.export.spread import study_of
-from experiments.files import BEST, digest, read_json, replacing, write_json
-from experiments.records import read_checkpoint
+from experiments.files import digest, read_json, replacing, write_json
+from experiments.novelty import FILE as NOVELTY
+from experiments.novelty import write as write_novelty
+from experiments.predict.model import Model, read_model
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 
-FILES = (SETTINGS, WEIGHTS, GRAPH, CARD)
+FILES = (SETTINGS, WEIGHTS, GRAPH, CARD, NOVELTY)
 
 
 def export(run: Path, out: Path, records: Path) -> dict[str, Any]:
@@ -44,7 +46,8 @@ def export(run: Path, out: Path, records: Path) -> dict[str, Any]:
     config = load_run(run)
     results = read_json(run / "results.json")
     _check_place(out)
-    module = _module(run, config)
+    model = read_model(run)
+    module = model.module
     recordings = development_recordings(run, config.model.features.sample_rate)
     classes = list(config.data.classes) if "emotion" in _predicted(module) else []
     onnx = to_onnx(module, {"classes": json.dumps(classes), "sample_rate": str(config.model.features.sample_rate)})
@@ -56,10 +59,10 @@ def export(run: Path, out: Path, records: Path) -> dict[str, Any]:
             "Nothing was written. Install the versions that constraints.txt names; if it differs with them, tell us.",
         )
     report, environment = read_json(run / "data_report.json"), read_json(run / "environment.json")
-    described = _describe(config, module, results, report, environment, difference)
+    described = _describe(config, model, results, report, environment, difference)
     study = study_of(run, config, records)
     with explained(str(out), out.parent, "out"):
-        _write(out, described, module, onnx, model_card(described, config, results, report, study))
+        _write(out, described, model, onnx, model_card(described, config, results, report, study))
     _tell(out, described)
     return described
 
@@ -77,38 +80,20 @@ def _import_onnx() -> None:
     onnxruntime.set_default_logger_severity(3)  # it warns of what its own optimiser does
 
 
-def _module(run: Path, config: Config) -> AdversarialAutoencoder:
-    settings = for_inference(config.model)
-    if not settings.heads:
-        raise InputError(
-            f"the model of {run} has no head that predicts emotion or dimensions", "Export a run that has one."
-        )
-    found = read_checkpoint(run / BEST)["state_dict"]
-    module = build(settings, list(config.data.classes))
-    try:
-        module.load_state_dict({name: found[name] for name in module.state_dict()})
-    except (KeyError, RuntimeError) as error:
-        raise InputError(
-            f"the checkpoint {run / BEST} does not fit the model: {error}",
-            "If another version of this program made the run, its environment.json names the commit.",
-        ) from error
-    return module.eval()
-
-
 def _predicted(module: AdversarialAutoencoder) -> list[str]:
     return [head.task.prediction for _, head in module._heads()]
 
 
 def _describe(
     config: Config,
-    module: AdversarialAutoencoder,
+    model: Model,
     results: Mapping[str, Any],
     report: Mapping[str, Any],
     environment: Mapping[str, Any],
     difference: Difference,
 ) -> dict[str, Any]:
     """The content of ``config.json``, but for the files' checksums."""
-    predicted = _predicted(module)
+    predicted = _predicted(model.module)
     git = environment["git"] or {"commit": None, "dirty": False}
     classes = config.data.classes if "emotion" in predicted else {}
     return {
@@ -123,7 +108,9 @@ def _describe(
             ],
         },
         "outputs": [*predicted, "code"],
-        "model": asdict(module.settings),
+        # What the logarithms of the probabilities are divided by, before they are normalised again.
+        "temperature": model.temperature,
+        "model": asdict(model.settings),
         "onnx": {
             "largest_difference": difference.largest,
             "on": difference.where,
@@ -147,7 +134,7 @@ def _describe(
             },
             "results": {split: _figures(results[split]) for split in ("dev", "test") if split in results},
         },
-        "parameters": module.parameter_count,
+        "parameters": model.module.parameter_count,
     }
 
 
@@ -181,13 +168,13 @@ def _check_place(out: Path) -> None:
             raise InputError(f"{out / name} was not exported, or was changed since", remedy)
 
 
-def _write(out: Path, described: dict[str, Any], module: AdversarialAutoencoder, onnx: bytes, card: str) -> None:
+def _write(out: Path, described: dict[str, Any], model: Model, onnx: bytes, card: str) -> None:
     draft, before = (out.with_name(f".{out.name}.{what}") for what in ("draft", "before"))
     for left in (draft, before):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        weights = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+        weights = {name: tensor.contiguous() for name, tensor in model.module.state_dict().items()}
         for name, content in (
             (WEIGHTS, save(weights, {"format": "pt"})),
             (GRAPH, onnx),
@@ -195,7 +182,9 @@ def _write(out: Path, described: dict[str, Any], module: AdversarialAutoencoder,
         ):
             with replacing(draft / name) as stream:
                 stream.write(content)
-        described["files"] = {name: digest(draft / name) for name in FILES if name != SETTINGS}
+        if model.novelty is not None:
+            write_novelty(draft, model.novelty)
+        described["files"] = {path.name: digest(path) for path in sorted(draft.iterdir())}
         write_json(draft / SETTINGS, described)
         if out.exists():
             out.rename(before)
@@ -211,7 +200,7 @@ def _write(out: Path, described: dict[str, Any], module: AdversarialAutoencoder,
 
 
 def _tell(out: Path, described: Mapping[str, Any]) -> None:
-    for name in FILES:
+    for name in (SETTINGS, *described["files"]):
         print(f"{name:18} {(out / name).stat().st_size:>10,} bytes")
     onnx = described["onnx"]
     print(

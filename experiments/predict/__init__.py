@@ -11,7 +11,7 @@ def load(place: str | Path, *, accelerator: str = "auto", calibrate: bool = True
     """Reads a trained model.
 
     Args:
-        place: A run folder, or a checkpoint in one.
+        place: A run folder, a checkpoint in one, or a folder that ``make export`` wrote.
         accelerator: ``auto`` (a GPU if there is one), ``cpu``, ``gpu``, ``cuda`` or ``mps``.
         calibrate: Whether probabilities are calibrated; without, they are those of ``predictions_test.csv``.
 

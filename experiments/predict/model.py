@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,16 +11,16 @@ from datamodules.batch import Labels
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 from experiments.calibration import temperature_of_rows
-from experiments.config import Config, load_run
+from experiments.config import load_run
+from experiments.export.reading import SETTINGS, WEIGHTS, build, for_inference, read_export
 from experiments.files import BEST, digest, read_json
 from experiments.novelty import Novelty
 from experiments.novelty import read as read_novelty
 from experiments.records import read_checkpoint
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
-from lightning_modules.settings import AdaptationSettings, ConsistencySettings, ModelSettings
+from lightning_modules.settings import ModelSettings
 
-_PREDICTED = ("emotion", "dimensions")
-"""Tasks that predict something of anybody's speech."""
+_SYNTHETIC = "the model was trained on SYNTHETIC speech: what it says of people means nothing"
 
 _DEVICES: dict[str, tuple[str, ...]] = {
     "auto": ("cuda", "mps", "cpu"),
@@ -65,7 +65,7 @@ def read_model(place: Path, calibrate: bool = True) -> Model:
     """Reads a model; whatever kind of folder one may be loaded from is told apart here.
 
     Args:
-        place: A run folder, whose best epoch is taken, or a checkpoint in one.
+        place: A run folder, whose best epoch is taken, a checkpoint in one, or a folder that ``make export`` wrote.
         calibrate: Whether its probabilities are to be calibrated.
 
     Raises:
@@ -75,6 +75,8 @@ def read_model(place: Path, calibrate: bool = True) -> Model:
         raise InputError(
             f"{place} does not exist", "Give the folder of a run, the last line that `make train` printed."
         )
+    if (place / SETTINGS).is_file():
+        return _of_export(place, calibrate)
     if place.is_dir():
         return _of_run(place, place / BEST, calibrate)
     folder = place.absolute().parent.parent
@@ -102,33 +104,15 @@ def device_of(accelerator: str) -> torch.device:
     return torch.device(found)
 
 
-def predicting(settings: ModelSettings) -> ModelSettings:
-    """A model's settings without all that predictions are not made by."""
-    heads = {
-        name: head
-        for name, head in settings.heads.items()
-        if (head.task or name) in _PREDICTED and head.weight > 0 and not head.adversarial
-    }
-    return replace(
-        settings,
-        heads=heads,
-        decoder=replace(settings.decoder, weight=0),
-        adversary=replace(settings.adversary, weight=0),
-        categorical=0,
-        consistency=ConsistencySettings(),
-        adaptation=AdaptationSettings(),
-    )
-
-
 def _of_run(folder: Path, file: Path, calibrate: bool) -> Model:
     config = load_run(folder)
     checkpoint = read_checkpoint(file)
-    settings, labels = predicting(config.model), labels_of(config)
+    settings = for_inference(config.model)
     found = checkpoint["state_dict"]
+    module = build(settings, list(config.data.classes))
     try:
-        module = AdversarialAutoencoder(settings, labels, total_steps=1, seed=0)
         module.load_state_dict({name: found[name] for name in module.state_dict()})
-    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError) as error:
         raise InputError(
             f"the checkpoint {file} does not fit the model of {folder / 'config.yaml'}: {error}",
             "If another version of this program made the run, its environment.json names the commit.",
@@ -136,11 +120,7 @@ def _of_run(folder: Path, file: Path, calibrate: bool) -> Model:
     if not settings.heads:
         raise InputError(f"{folder} predicts neither emotion nor dimensions", "Give the folder of another run.")
     is_best = file.resolve() == (folder / BEST).resolve()
-    novelty = read_novelty(folder) if is_best else None
-    if novelty is not None and novelty.means.shape[1] != sum(settings.code.values()):
-        raise InputError(
-            f"what novelty is told by in {folder} is of another model", f"`make novelty RUN={folder}` makes it again."
-        )
+    novelty = _novelty(folder, settings, f"`make novelty RUN={folder}` makes it again.") if is_best else None
     notes = []
     results = read_json(folder / "results.json") if (folder / "results.json").exists() else {}
     try:
@@ -148,19 +128,19 @@ def _of_run(folder: Path, file: Path, calibrate: bool) -> Model:
     except (AttributeError, TypeError) as error:
         raise InputError(f"{folder / 'results.json'} is damaged: {error}", "Give the folder of another run.") from error
     if results.get("synthetic"):
-        notes.append("the model was trained on SYNTHETIC speech: what it says of people means nothing")
+        notes.append(_SYNTHETIC)
     if novelty is None and is_best:
         notes.append(f"the column novelty stays empty: `make novelty RUN={folder}` fills it, if the corpora are there")
     temperature = None
     if "emotion" in {head.task or name for name, head in settings.heads.items()} and calibrate and is_best:
-        temperature = _temperature(folder, results, labels)
+        temperature = _temperature(folder, results, module.labels)
         if temperature is None:
             notes.append(f"probabilities are not calibrated: {folder} has no predictions_dev.csv")
     elif not is_best:
         notes.append(f"probabilities are not calibrated, and novelty is not told: both belong to {folder / BEST}")
     return Model(
         settings,
-        labels,
+        module.labels,
         module.eval(),
         digest(file),
         rated,
@@ -170,10 +150,26 @@ def _of_run(folder: Path, file: Path, calibrate: bool) -> Model:
     )
 
 
-def labels_of(config: Config) -> Labels:
-    """What heads that predict need to know of the training data: names, and no counts."""
-    classes = tuple(config.data.classes)
-    return Labels(emotions=classes, emotion_counts=(1,) * len(classes), speakers=0, corpora=())
+def _of_export(folder: Path, calibrate: bool) -> Model:
+    exported = read_export(folder)
+    told, weights = exported.config.get("temperature"), folder / WEIGHTS
+    run = exported.config.get("run") or {}
+    try:
+        temperature = _checked(told) if calibrate and told is not None else 1.0
+        rated, synthetic = _rated(run.get("results") or {}), bool(run.get("synthetic"))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / SETTINGS} is damaged: {error}", "Export the run again.") from error
+    notes = [_SYNTHETIC] if synthetic else []
+    module = exported.module
+    novelty = _novelty(folder, exported.settings, "Export the run again.")
+    return Model(exported.settings, module.labels, module, digest(weights), rated, temperature, novelty, tuple(notes))
+
+
+def _novelty(folder: Path, settings: ModelSettings, remedy: str) -> Novelty | None:
+    found = read_novelty(folder)
+    if found is not None and found.means.shape[1] != sum(settings.code.values()):
+        raise InputError(f"what novelty is told by in {folder} is of another model", remedy)
+    return found
 
 
 def _rated(results: dict[str, dict[str, dict[str, float | None]]]) -> tuple[str, ...]:
@@ -187,10 +183,7 @@ def _temperature(folder: Path, results: dict[str, dict[str, float]], labels: Lab
     file = folder / "predictions_dev.csv"
     try:
         if results.get("calibration"):
-            temperature = float(results["calibration"]["temperature"])
-            if not 0 < temperature < float("inf"):
-                raise ValueError(f"a temperature of {temperature}")
-            return temperature
+            return _checked(results["calibration"]["temperature"])
         with file.open(encoding="utf-8", newline="") as stream:
             return temperature_of_rows(list(csv.DictReader(stream)), labels.emotions)
     except FileNotFoundError:
@@ -199,3 +192,9 @@ def _temperature(folder: Path, results: dict[str, dict[str, float]], labels: Lab
         raise InputError(
             f"the calibration of {folder} cannot be read: {error}", "Give calibrate=false, or another run."
         ) from error
+
+
+def _checked(temperature: float) -> float:
+    if not 0 < float(temperature) < float("inf"):
+        raise ValueError(f"a temperature of {temperature}")
+    return float(temperature)

@@ -83,14 +83,15 @@ def _recogniser(bench: Bench) -> "Recogniser":
     """A recogniser with weights as they are before training, which take as long."""
     import torch
 
+    from experiments.export.reading import build, for_inference
     from experiments.novelty import fit
-    from experiments.predict.model import Model, labels_of, predicting
+    from experiments.predict.model import Model
     from experiments.predict.recogniser import Recogniser
-    from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 
     config = load(EXPERIMENT, bench.settings)
-    settings, labels = predicting(config.model), labels_of(config)
-    module = AdversarialAutoencoder(settings, labels, total_steps=1, seed=0).eval()
+    settings = for_inference(config.model)
+    module = build(settings, list(config.data.classes)).eval()
+    labels = module.labels
     rng = np.random.default_rng(0)
     code = rng.normal(size=(RANDOM, sum(settings.code.values())))
     novelty = fit(code, rng.integers(0, len(labels.emotions), RANDOM), code)
