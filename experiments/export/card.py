@@ -164,7 +164,10 @@ def _what(described: Mapping[str, Any], config: Config, report: Mapping[str, Any
             one["name"] if one["emotions"] == [one["name"]] else f"{one['name']} ({' and '.join(one['emotions'])})"
             for one in classes
         )
-        told.append(f"a probability for each of {len(classes)} emotions: {names}")
+        told.append(
+            f"a probability for each of {len(classes)} emotions: {names} (not yet calibrated: divide its logarithm by "
+            f"{described['temperature']:.3f}, the `temperature` of config.json, and normalise again)"
+        )
     if dimensions := described["labels"]["dimensions"]:
         told.append(f"{_listed([one['name'] for one in dimensions if one['corpora']])} from 0 to 1")
     code = sum(config.model.code.values())
