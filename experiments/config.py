@@ -2,13 +2,14 @@
 
 import copy
 import difflib
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -16,6 +17,7 @@ from callbacks.settings import ScheduleSettings
 from datamodules.errors import InputError
 from datamodules.settings import DataSettings
 from datamodules.splits import SplitSettings
+from datamodules.yaml_text import read_yaml_text
 from experiments.files import find_yaml, replacing
 from experiments.limits import leaves, out_of_range
 from lightning_modules.settings import ModelSettings
@@ -25,6 +27,11 @@ FOLDER = Path(__file__).parent
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 Matmul = Literal["highest", "high", "medium"]
+
+_MOST_INTERPOLATIONS = 10
+
+_ODD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What PyYAML and OmegaConf raise besides their own where a value is odd: a date that is none, a number too long."""
 
 REPLACED = ("data.classes", "model.code")
 """Dicts that are one value: to merge a layer's into an earlier one would keep entries that it means to replace."""
@@ -184,6 +191,33 @@ def differing(config: Config, other: Config) -> list[str]:
     return [key for key in {**found, **known} if found.get(key) != known.get(key)]
 
 
+def check_interpolations(settings: Any) -> None:
+    """Refuses what OmegaConf would compute from other things than the settings themselves.
+
+    ``${seed}`` stands for another setting. Resolvers, as in ``${oc.env:HOME}``, would bring what is on the machine into
+    the run's files, and from there to W&B; and a few settings made of each other are longer than any memory.
+
+    Args:
+        settings: Settings as they were read, nothing resolved; or one as ``key=value``.
+
+    Raises:
+        InputError: It has a resolver, or too much of them.
+    """
+    if isinstance(settings, Container):
+        settings = OmegaConf.to_container(settings, resolve=False)
+    values = [value for _, value in leaves(settings) if isinstance(value, str) and "${" in value]
+    for value in values:
+        if ":" in value.partition("${")[2]:
+            raise InputError(
+                f"{value!r} would be computed by a resolver",
+                "Write the value itself; settings are referred to as in ${seed}, and the shell knows variables.",
+            )
+    if sum(value.count("${") for value in values) > _MOST_INTERPOLATIONS:
+        raise InputError(
+            f"more than {_MOST_INTERPOLATIONS} settings refer to others with ${{}}", "Write the values themselves."
+        )
+
+
 def _find(experiment: str) -> Path:
     return find_yaml("experiment", experiment, FOLDER, experiments())
 
@@ -204,9 +238,11 @@ def _layers(path: Path) -> list[tuple[Path, DictConfig]]:
 
 
 def _read(path: Path) -> DictConfig:
+    text = read_yaml_text(path)
     try:
-        read = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        read = OmegaConf.load(io.StringIO(text))
+        check_interpolations(read)
+    except (YAMLError, OmegaConfBaseException, *_ODD) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}", "Repair the file.") from error
     if not isinstance(read, DictConfig):
         raise InputError(f"{path} holds no settings", "Write a YAML mapping, as in: data: {labelled: [ravdess]}")
@@ -227,6 +263,7 @@ def _override(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 def _merge(config: DictConfig, layer: DictConfig | str, origin: str) -> DictConfig:
     """Lays a file's settings, or a setting ``key=value``, over others."""
     try:
+        check_interpolations(layer)
         if isinstance(layer, DictConfig):
             replaced = [key for key in REPLACED if OmegaConf.select(layer, key) is not None]
         else:
@@ -239,7 +276,7 @@ def _merge(config: DictConfig, layer: DictConfig | str, origin: str) -> DictConf
         raise InputError(f"{origin}: there is no setting {error.full_key!r}", _nearest(config, error)) from error
     except YAMLError as error:
         raise InputError(f"{origin}: {error}", "Write the value as in YAML, and quote it in the shell.") from error
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
+    except (OmegaConfBaseException, *_ODD) as error:
         raise _wrong_value(config, error, origin) from error
     _check_ranges(merged, origin)
     return merged
@@ -272,7 +309,7 @@ def _nearest(config: DictConfig, error: OmegaConfBaseException) -> str:
 
 
 def _wrong_value(config: DictConfig, error: Exception, origin: str) -> InputError:
-    first, *_ = str(error).splitlines()
+    first, *_ = str(error).splitlines() or [type(error).__name__]
     key = getattr(error, "full_key", None)
     if "ListConfig" in first:
         return InputError(f"{origin}: {key} is a list", "Write it in brackets, as in key=[a] or key=[a, b].")
@@ -298,9 +335,10 @@ def _check_ranges(config: DictConfig, origin: str) -> None:
 
 def _plain(config: DictConfig, name: str) -> Config:
     try:
+        check_interpolations(config)
         OmegaConf.resolve(config)
         plain = cast(Config, OmegaConf.to_object(config))
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, *_ODD) as error:
         raise _wrong_value(config, error, f"the experiment {name}") from error
     _check_ranges(config, f"the experiment {name}")
     plain.experiment = plain.experiment or name

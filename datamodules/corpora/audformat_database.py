@@ -21,6 +21,7 @@ from datamodules.corpora.base import Fault, Reader, Scale, Utterance, common_emo
 from datamodules.corpora.options import check_columns, check_name, check_ranges, scale_of
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
+from datamodules.yaml_text import read_yaml_text
 
 HEADER = "db.yaml"
 
@@ -128,9 +129,10 @@ class AudformatDatabase(Reader):
         file = root / HEADER
         if not file.is_file():
             raise InputError(f"{self.corpus}: {file} does not exist", self.how_to_get)
+        text = read_yaml_text(file, most_bytes=64 << 20, most_values=5_000_000)  # speakers may be listed there
         try:
             # audformat's own loader makes any Python object that the header asks for.
-            plain = yaml.load(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            plain = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
             return Database.load_header_from_yaml(plain)
         except (
             yaml.YAMLError,

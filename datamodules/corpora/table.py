@@ -194,7 +194,7 @@ class _Batch:
 def _parquet(file: Path) -> Iterator[pa.RecordBatch]:
     try:
         yield from pq.ParquetFile(file).iter_batches()
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # of damaged pages it says that they could not be read
         raise InputError(f"{file} is not a Parquet table: {error}", "write the table again") from error
 
 
@@ -207,7 +207,10 @@ def _delimited(file: Path) -> Iterator[pa.RecordBatch]:
         raise InputError(f"{file} is encoded in UTF-16", "save it as UTF-8")
     header = decode_text(head).rstrip("\n")
     delimiter = "\t" if file.suffix.lower() in (".tsv", ".tab") else max(",;\t", key=header.count)
-    names = next(csv.reader([header], delimiter=delimiter), [])
+    try:
+        names = next(csv.reader([header], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise InputError(f"{file} needs a header of column names, but begins: {header[:200]!r}") from error
     if len(set(names)) < len(names) or not names:
         raise InputError(f"{file} needs a header of distinct column names, but begins: {header[:200]!r}")
     try:

@@ -1,5 +1,6 @@
 """What a study consists of, read from its YAML, and the runs that it asks for, in the order that they are made."""
 
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,8 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
 from datamodules.settings import DataSettings
-from experiments.config import Config, load
+from datamodules.yaml_text import read_yaml_text
+from experiments.config import Config, check_interpolations, load
 from experiments.files import find_yaml
 from experiments.study.record import Point, settings_hash
 
@@ -275,8 +277,10 @@ def points(study: Study, plan: SystemPlan) -> Iterator[tuple[CurvePlan | None, i
 
 
 def _read(path: Path, schema: Any) -> Any:
+    text = read_yaml_text(path)
     try:
-        found = OmegaConf.load(path)
+        found = OmegaConf.load(io.StringIO(text))
+        check_interpolations(found)
         if schema is Study:
             return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), found))
         plans = cast(Mapping[str, Any], found)
@@ -284,8 +288,8 @@ def _read(path: Path, schema: Any) -> Any:
             name: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SystemPlan), plan))
             for name, plan in plans.items()
         }
-    except (YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException, AttributeError) as error:
-        first, *_ = str(error).splitlines()
+    except (YAMLError, OmegaConfBaseException, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        first, *_ = str(error).splitlines() or [type(error).__name__]
         key = getattr(error, "full_key", None)
         raise InputError(f"{path}: {f'{key}: ' if key else ''}{first}", "Repair the file.") from error
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
+from datamodules.yaml_text import read_yaml_text
 from experiments.config import Config, load
 from experiments.files import find_yaml
 from experiments.sweep.space import Parameter, arguments, read_space
@@ -168,9 +169,10 @@ def sweep_of(config: dict[str, Any], origin: str) -> Sweep:
 
 def _read(path: Path) -> dict[str, Any]:
     """What a YAML file says to W&B, which takes 1e-4 for a text."""
+    text = read_yaml_text(path)
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        config = yaml.safe_load(text)
+    except (yaml.YAMLError, ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}", "Repair the file.") from error
     if not isinstance(config, dict):
         raise InputError(f"{path} describes no sweep", "Write a YAML mapping: method, metric, parameters, command.")
