@@ -23,7 +23,7 @@ from datamodules.bars import bar_of_utterances
 from datamodules.corpora.base import Fault, Reader, Scale, Utterance
 from datamodules.errors import InputError
 from datamodules.freshness import Stamps, durable, lock, read_state, unchanged
-from datamodules.manifest import META, SCHEMA, VERSION, WORD, Manifest, state_file
+from datamodules.manifest import META, SCHEMA, VERSION, WORD, Manifest, is_whole, state_file
 from datamodules.splits import SIDES
 from datamodules.vocabulary import DIMENSIONS, GENDERS
 
@@ -99,11 +99,12 @@ def manifest_file(reader: Reader, root: Path, cache_dir: Path, audit: AuditSetti
 
 
 def is_current(file: Path, root: Path) -> bool:
-    """Whether there is a complete manifest and nothing has changed that it was made from; reads only the stamps."""
+    """Whether there is a whole manifest and nothing has changed that it was made from; reads it and the stamps."""
     try:
-        whole = file.stat().st_size == read_state(state_file(file))["bytes"]
+        state = read_state(state_file(file))
+        whole = file.stat().st_size == state["bytes"] and state["root"] == str(root) and is_whole(file, state)
         return whole and unchanged(state_file(file), root)
-    except (OSError, pa.ArrowException, ValueError, KeyError):
+    except (OSError, pa.ArrowException, LookupError, TypeError, ValueError):
         return False  # there is none, or it was damaged
 
 

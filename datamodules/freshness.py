@@ -1,6 +1,7 @@
 """Whether what was made from a folder is still true of it: stamps of files and folders, and a lock for the maker."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -8,11 +9,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
 from datamodules.audit import file_stamp
+from datamodules.errors import InputError
 
 # Paths in bytes: the file systems of others hold names in all encodings.
 _SCHEMA = pa.schema([("path", pa.binary()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
@@ -66,6 +68,7 @@ def unchanged(file: Path, root: Path) -> bool:
     """Whether everything below the root still has the size and time that the stamps say."""
     with pa.memory_map(str(file)) as source:
         for batch in pa.ipc.open_file(source).read_all().to_batches():
+            batch.validate(full=True)  # what is damaged may point anywhere
             for encoded, *stamp in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 if file_stamp(_below(root, os.fsdecode(encoded))) != tuple(stamp):
                     return False
@@ -80,13 +83,27 @@ def lock(file: Path) -> Iterator[int]:
         Its descriptor: programs that inherit it hold the lock, too, until they end.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
+    with open_unlinked(file) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"Waiting for another process that is at work: it holds {file}", file=sys.stderr, flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield stream.fileno()
+
+
+def open_unlinked(file: Path) -> IO[str]:
+    """Opens a lock file, which is made where it is missing; through a link it could be any other of the user's files.
+
+    Raises:
+        InputError: It is a link.
+    """
+    try:
+        return open(file, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(f"{file} is a link, where a lock is to be", "Remove it.") from error
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from datamodules.errors import InputError
 from datamodules.settings import DataSettings
 from datamodules.splits import SplitSettings
 from datamodules.yaml_text import read_yaml_text
-from experiments.files import find_yaml, replacing
+from experiments.files import DAMAGED, find_yaml, replacing
 from experiments.limits import leaves, out_of_range
 from lightning_modules.settings import ModelSettings
 
@@ -29,9 +29,6 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Matmul = Literal["highest", "high", "medium"]
 
 _MOST_INTERPOLATIONS = 10
-
-_ODD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What PyYAML and OmegaConf raise besides their own where a value is odd: a date that is none, a number too long."""
 
 REPLACED = ("data.classes", "model.code")
 """Dicts that are one value: to merge a layer's into an earlier one would keep entries that it means to replace."""
@@ -242,7 +239,7 @@ def _read(path: Path) -> DictConfig:
     try:
         read = OmegaConf.load(io.StringIO(text))
         check_interpolations(read)
-    except (YAMLError, OmegaConfBaseException, *_ODD) as error:
+    except (YAMLError, OmegaConfBaseException, *DAMAGED) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}", "Repair the file.") from error
     if not isinstance(read, DictConfig):
         raise InputError(f"{path} holds no settings", "Write a YAML mapping, as in: data: {labelled: [ravdess]}")
@@ -276,7 +273,7 @@ def _merge(config: DictConfig, layer: DictConfig | str, origin: str) -> DictConf
         raise InputError(f"{origin}: there is no setting {error.full_key!r}", _nearest(config, error)) from error
     except YAMLError as error:
         raise InputError(f"{origin}: {error}", "Write the value as in YAML, and quote it in the shell.") from error
-    except (OmegaConfBaseException, *_ODD) as error:
+    except (OmegaConfBaseException, *DAMAGED) as error:
         raise _wrong_value(config, error, origin) from error
     _check_ranges(merged, origin)
     return merged
@@ -305,7 +302,7 @@ def _nearest(config: DictConfig, error: OmegaConfBaseException) -> str:
     if near:
         return f"Did you mean: {', '.join(near)}?"
     beside = OmegaConf.select(config, parent) if parent else config
-    return f"There are: {', '.join(map(str, beside))}."
+    return f"There are: {', '.join(map(str, beside))}." if beside else "It has no settings of its own."
 
 
 def _wrong_value(config: DictConfig, error: Exception, origin: str) -> InputError:
@@ -338,8 +335,14 @@ def _plain(config: DictConfig, name: str) -> Config:
         check_interpolations(config)
         OmegaConf.resolve(config)
         plain = cast(Config, OmegaConf.to_object(config))
-    except (OmegaConfBaseException, *_ODD) as error:
+    except (OmegaConfBaseException, *DAMAGED) as error:
         raise _wrong_value(config, error, f"the experiment {name}") from error
     _check_ranges(config, f"the experiment {name}")
     plain.experiment = plain.experiment or name
+    for key in ("experiment", "run"):
+        if "/" in getattr(plain, key) or getattr(plain, key) in (".", ".."):
+            raise InputError(
+                f"the experiment {name}: {key} is {getattr(plain, key)!r}, which is no name of a folder",
+                "Give a name; where all runs are, is output=<folder>.",
+            )
     return plain

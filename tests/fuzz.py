@@ -144,7 +144,9 @@ def _told(error: BaseException) -> str:
     """An error and the lines that led to it, those of this project in full."""
     root = f"{Path(__file__).parents[1]}/"
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [f for f in frames if f.filename.startswith(root) and "/.venv/" not in f.filename and "/tests/" not in f.filename]
+    ours = [
+        f for f in frames if f.filename.startswith(root) and "/.venv/" not in f.filename and "/tests/" not in f.filename
+    ]
     there = [*ours[-3:], *(frames[-1:] if frames and frames[-1] not in ours else [])]
     lines = [f"  {frame.filename.removeprefix(root)}:{frame.lineno} {frame.name}" for frame in there]
     return "\n".join([f"{type(error).__name__}: {str(error)[:200]!r}", *lines])
@@ -181,9 +183,7 @@ def fuzz(
     return tallies
 
 
-def _fuzz(
-    kind: Kind, numbers: Sequence[int], seed: int, output: Path, seeds: Path, until: float, jobs: int
-) -> Tally:
+def _fuzz(kind: Kind, numbers: Sequence[int], seed: int, output: Path, seeds: Path, until: float, jobs: int) -> Tally:
     tally, left, shown = Tally(), iter(numbers), time.monotonic()
     began = time.monotonic()
     workers = [Worker(kind, seed, seeds, output / f"{kind.name}-{job}") for job in range(min(jobs, len(numbers)))]
@@ -309,9 +309,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case = own["case"].partition(":")
         if case[0]:
             kinds = [case[0]]
-        plain = all(own[name].isdecimal() for name in ("count", "seed", "jobs")) and (not case[0] or case[2].isdecimal())
+        plain = all(own[name].isdecimal() for name in ("count", "seed", "jobs")) and (
+            not case[0] or case[2].isdecimal()
+        )
         if others or not plain or not own["time"].replace(".", "", 1).isdecimal() ^ (not own["time"]):
-            raise InputError(" ".join(given), f"Give {' '.join(f'{name}={value}' for name, value in defaults.items())}.")
+            raise InputError(
+                " ".join(given), f"Give {' '.join(f'{name}={value}' for name, value in defaults.items())}."
+            )
         if unknown := set(kinds) - set(KINDS):
             raise InputError(f"there is no kind {', '.join(unknown)}", f"There are: {', '.join(KINDS)}.")
         chosen = [KINDS[name] for name in kinds]

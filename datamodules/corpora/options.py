@@ -1,7 +1,10 @@
 """Options that readers of the user's own corpora share, and their checks."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,3 +41,37 @@ def scale_of(bounds: Sequence[float]) -> Scale:
     """The scale of a range, which is written highest first when it is reversed."""
     low, high = bounds
     return Scale(min(low, high), max(low, high), reversed=low > high)
+
+
+class Inside:
+    """Where files that a table names are, and whether that is in the corpus's root.
+
+    Args:
+        root: The root, its own links resolved.
+        outside: Whether files may be elsewhere.
+    """
+
+    def __init__(self, root: Path, outside: bool = False) -> None:
+        self.root = root
+        self.outside = outside
+        self._folders: dict[str, bool] = {}  # to follow the links of each file's folders would take long
+
+    def below(self, path: str) -> str | None:
+        """A path relative to the root; none where it leaves the root and must not, be it through a link."""
+        below = os.path.relpath(os.path.realpath(path) if path.startswith("/") else self.root / path, self.root)
+        if self.outside:
+            return below
+        folder, name = os.path.split(below)
+        if folder not in self._folders:
+            self._folders[folder] = self._holds(folder)
+        there = self._folders[folder] and name != ".." and (not (self.root / below).is_symlink() or self._holds(below))
+        return below if there else None
+
+    def _holds(self, path: str) -> bool:
+        real = os.path.relpath(os.path.realpath(self.root / path), self.root)
+        return not f"{real}/".startswith("../")
+
+
+def without_outside(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A reader's options as they were before there was `outside`, where that is not given: manifests stay the same."""
+    return {name: value for name, value in options.items() if name != "outside" or value}

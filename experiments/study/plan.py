@@ -288,7 +288,15 @@ def _read(path: Path, schema: Any) -> Any:
             name: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SystemPlan), plan))
             for name, plan in plans.items()
         }
-    except (YAMLError, OmegaConfBaseException, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (
+        YAMLError,
+        OmegaConfBaseException,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         first, *_ = str(error).splitlines() or [type(error).__name__]
         key = getattr(error, "full_key", None)
         raise InputError(f"{path}: {f'{key}: ' if key else ''}{first}", "Repair the file.") from error

@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from datamodules.errors import InputError
 from datamodules.yaml_text import read_yaml_text
 from experiments.config import Config, load
-from experiments.files import find_yaml
+from experiments.files import DAMAGED, find_yaml
 from experiments.sweep.space import Parameter, arguments, read_space
 
 FOLDER = Path(__file__).parents[1] / "sweeps"
@@ -172,7 +172,7 @@ def _read(path: Path) -> dict[str, Any]:
     text = read_yaml_text(path)
     try:
         config = yaml.safe_load(text)
-    except (yaml.YAMLError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, *DAMAGED) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}", "Repair the file.") from error
     if not isinstance(config, dict):
         raise InputError(f"{path} describes no sweep", "Write a YAML mapping: method, metric, parameters, command.")

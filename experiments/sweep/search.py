@@ -22,7 +22,7 @@ from datamodules.errors import InputError, explained
 from datamodules.yaml_text import read_yaml_text
 from experiments import claims
 from experiments.config import load
-from experiments.files import replacing
+from experiments.files import DAMAGED, replacing
 from experiments.sweep.plan import Halving, Sweep, sweep_of
 
 SWEEP = "sweep.yaml"
@@ -226,7 +226,7 @@ def _read(folder: Path) -> Sweep:
     text = read_yaml_text(file)
     try:
         config = yaml.safe_load(text)
-    except (yaml.YAMLError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, *DAMAGED) as error:
         raise InputError(f"{file} cannot be read: {error}", "Begin another sweep.") from error
     return sweep_of(config, str(file))
 

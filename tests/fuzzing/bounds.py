@@ -63,7 +63,7 @@ class Watch:
             return
         if event == "open":
             path, mode, flags = arguments
-            if isinstance(path, int) or not ((set(mode) & set("wxa+") if mode else flags & _WRITING)):
+            if isinstance(path, int) or not (set(mode) & set("wxa+") if mode else flags & _WRITING):
                 return
             self._check(event, path)
         elif event in _CHANGES:
@@ -79,9 +79,9 @@ class Watch:
         if name == os.devnull or name.startswith("/proc/"):
             return
         self.on = False  # to resolve a path is no event of the case
-        real = os.path.realpath(os.path.dirname(os.path.abspath(name)))
+        real = f"{Path(name).parent.resolve() / Path(name).name}/"
         self.on = True
-        if not f"{real}/".startswith(self.allowed) and os.path.abspath(name) != self.allowed[:-1]:
+        if not real.startswith(self.allowed):
             self._tell(f"{event} {name}")
 
     def _tell(self, what: str) -> None:

@@ -7,9 +7,37 @@ from typing import Any
 
 NUMBERS = (0, 1, 2, 127, 128, 255, 256, 32767, 32768, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)
 WORDS = (
-    *("", " ", "nan", "NaN", "inf", "-inf", "-1", "0", "1e309", "-0", "9" * 30, "9" * 5000, "1.5.2", "0x10", "null", "~"),
+    *(
+        "",
+        " ",
+        "nan",
+        "NaN",
+        "inf",
+        "-inf",
+        "-1",
+        "0",
+        "1e309",
+        "-0",
+        "9" * 30,
+        "9" * 5000,
+        "1.5.2",
+        "0x10",
+        "null",
+        "~",
+    ),
     *("true", "None", "[]", "{}", "é", "\u202e", "\ufeff", "\ud800", "\x00", "\x1b[31m", "[/red]", "%s", "${x}", "\t"),
-    *("../../outside/file", "/etc/passwd", "..", ".", "/", "a" * 300, "\\..\\..\\x", "con", "%[1-9]:;,'\"", "2024-99-99"),
+    *(
+        "../../outside/file",
+        "/etc/passwd",
+        "..",
+        ".",
+        "/",
+        "a" * 300,
+        "\\..\\..\\x",
+        "con",
+        "%[1-9]:;,'\"",
+        "2024-99-99",
+    ),
     *("!!python/object/apply:os.system [id]", "${oc.env:HOME}", "${oc.env:HOME,x}", "${oc.decode:x}", "${seed}", "${"),
     *("&a [*a]", "*x", "<<: *x", "- - - -", "? [a]", "!!binary x", "!!int x", "!!timestamp 1", "? {a: b}\n: c"),
 )
@@ -113,7 +141,9 @@ def fields(content: bytes, draw: random.Random) -> bytes:
 def encoding(content: bytes, draw: random.Random) -> bytes:
     """The text is in another encoding."""
     text = content.decode("latin-1")
-    return text.encode(draw.choice(("utf-16", "utf-16-le", "utf-32", "utf-8", "utf-8-sig", "cp500", "utf-7")), "replace")
+    return text.encode(
+        draw.choice(("utf-16", "utf-16-le", "utf-32", "utf-8", "utf-8-sig", "cp500", "utf-7")), "replace"
+    )
 
 
 BYTES: tuple[Change, ...] = (flip, flip_early, truncate, take_out, repeat, insert, numbers, numbers, nothing)

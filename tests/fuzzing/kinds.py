@@ -1,5 +1,6 @@
 """The kinds of input that strangers hand out: how each is made whole, broken, and read as the product reads it."""
 
+import functools
 import io
 import json
 import os
@@ -7,8 +8,10 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,7 +32,7 @@ from datamodules.packing import DESCRIPTION, Pack, pack_corpus
 from datamodules.report import data_report, print_report
 from datamodules.speech import BadAudioError, Decoded, Files
 from experiments.config import load, load_run
-from experiments.files import BEST, LAST, read_json, read_scores
+from experiments.files import BEST, LAST, read_json, read_scores, understood
 from experiments.study.plan import read_study
 from experiments.study.record import read_records, record_of
 from experiments.sweep.plan import read_sweep
@@ -156,7 +159,7 @@ def read_corpus(reader: Reader, root: Path, place: Path, told: bool) -> None:
 
 
 def _leaves(root: Path, one: Utterance) -> bool:
-    path = os.path.normpath(os.path.join(root, one.path))
+    path = os.path.normpath(f"{root}/{one.path}")
     return not path.startswith(f"{root}/")
 
 
@@ -193,7 +196,10 @@ def write_audformat(root: Path) -> None:
     db.schemes["speaker"] = audformat.Scheme("int", labels="speaker")
     names = ["wav/a.wav", "wav/b.wav", "wav/c.wav"]
     index = audformat.segmented_index(names, ["0s", "0.1s", "0s"], ["0.4s", "0.5s", None])
-    rated = {"emotion": (["anger", "happiness", None], "emotion", "gold"), "arousal": ([1.5, 5, None], "arousal", "gold")}
+    rated = {
+        "emotion": (["anger", "happiness", None], "emotion", "gold"),
+        "arousal": ([1.5, 5, None], "arousal", "gold"),
+    }
     fakes.audformat_table(db, "emotion", index, rated, split="train")
     fakes.audformat_table(db, "files", audformat.filewise_index(names), {"speaker": ([3, 3, 8], "speaker")})
     fakes.audformat_database(root, db, "csv", seconds=0.5)
@@ -258,13 +264,16 @@ class Annotations:
         if draw.random() < 0.3 and file.parent.name not in CORPORA:
             file = file.parent
         old = file.name.encode()
-        new = draw.choice((broken(old, draw, TEXT), draw.choice(WORDS).encode("utf-8", "surrogatepass") + old, old[::-1]))
+        new = draw.choice(
+            (broken(old, draw, TEXT), draw.choice(WORDS).encode("utf-8", "surrogatepass") + old, old[::-1])
+        )
         new = new.replace(b"/", b"-").replace(b"\x00", b"0")[-200:]
-        to = os.path.join(os.fsencode(file.parent), new)
+        to = os.fsencode(file.parent) + b"/" + new
         if new in (b"", b".", b"..") or os.path.lexists(to) or not file.exists():
             return
-        os.rename(os.fsencode(file), to)
-        self.changed.append(lambda: os.rename(to, os.fsencode(file)))
+        renamed = Path(os.fsdecode(to))
+        file.rename(renamed)
+        self.changed.append(lambda: _drop(renamed.rename(file)))
 
     def restore(self) -> None:
         while self.changed:
@@ -306,7 +315,8 @@ def break_table(draw: random.Random, seeds: Path, place: Path) -> Act:
     options: dict[str, Any] = {"path": str(place / file.name)}
     if draw.random() < 0.2:
         options = broken_tree(
-            options | {"columns": {"emotion": "label", "path": "file"}, "ranges": {"valence": [1, 5]}, "corpus": "mine"},
+            options
+            | {"columns": {"emotion": "label", "path": "file"}, "ranges": {"valence": [1, 5]}, "corpus": "mine"},
             draw,
         )
     told = draw.random() < 0.25
@@ -328,12 +338,23 @@ systems:
   full: {}
   single_task: {}
   mine:
-    label: mine
+    label: of the user's own
     settings: {data.quota: 8, model.adversary.weight: 0}
 curves:
   labels:
     label: share
     points: [{data.labelled_share: 0.1}, {data.labelled_share: 1}]
+"""
+
+SWEEP = b"""name: small
+method: random
+run_cap: 3
+metric: {name: dev/uar, goal: maximize}
+early_terminate: {type: hyperband, min_iter: 7, eta: 3}
+parameters:
+  model.optimiser.learning_rate: {distribution: log_uniform_values, min: 0.0005, max: 0.008}
+  data.quota: {values: [24, 32]}
+command: ["${env}", "${interpreter}", -m, experiments, train, demo, trainer.test=false, "${args_no_hyphens}"]
 """
 
 HOSTILE = (
@@ -357,8 +378,13 @@ HOSTILE = (
     b"extends: " + b"x" * 5000 + b"\n",
     b"wandb: {group: aaaaaaaaaa, entity: '${wandb.group}${wandb.group}', project: '${wandb.entity}${wandb.entity}'}\n",
     *(
-        b"data: {corpora: {demo: {options: {a0: " + b"x" * 1000 + b", "
-        + b", ".join(b"a%d: '${data.corpora.demo.options.a%d}${data.corpora.demo.options.a%d}'" % (n + 1, n, n) for n in range(40))
+        b"data: {corpora: {demo: {options: {a0: "
+        + b"x" * 1000
+        + b", "
+        + b", ".join(
+            b"a%d: '${data.corpora.demo.options.a%d}${data.corpora.demo.options.a%d}'" % (n + 1, n, n)
+            for n in range(40)
+        )
         + b"}}}}\n",
     ),
     b"---\na: 1\n---\nb: 2\n",
@@ -371,16 +397,16 @@ HOSTILE = (
 
 
 def write_yaml(seeds: Path) -> None:
-    for folder, pattern in (("experiment", "*.yaml"), ("sweep", "sweeps/*.yaml")):
+    for folder in ("experiment", "sweep", "study"):
         (seeds / folder).mkdir()
-        for file in (ROOT / "experiments").glob(pattern):
-            (seeds / folder / file.name).write_bytes(file.read_bytes())
-    (seeds / "study").mkdir()
+    for file in (ROOT / "experiments").glob("*.yaml"):
+        (seeds / "experiment" / file.name).write_bytes(file.read_bytes())
+    (seeds / "sweep" / "small.yaml").write_bytes(SWEEP)
     (seeds / "study" / "small.yaml").write_bytes(STUDY)
 
 
 def break_yaml(draw: random.Random, seeds: Path, place: Path) -> Act:
-    what = draw.choice(("experiment", "experiment", "study", "sweep"))
+    what = draw.choice(("experiment", "experiment", "experiment", "experiment", "study", "sweep"))
     content = draw.choice(sorted((seeds / what).iterdir())).read_bytes()
     way = draw.random()
     if way < 0.04:
@@ -397,12 +423,14 @@ def break_yaml(draw: random.Random, seeds: Path, place: Path) -> Act:
     file = place / "x.yaml"
     file.write_bytes(content)
     if what == "study":
-        return lambda: None if read_study(str(file)) else None
+        return lambda: _drop(read_study(str(file)))
     if what == "sweep":
-        return lambda: None if read_sweep(str(file)) else None
+        return lambda: _drop(read_sweep(str(file)))
     settings = []
     if draw.random() < 0.3:
-        setting = draw.choice((b"data.quota=8", b"data.auxiliary.0.quota=3", b"model.code={a: 3}", b"data.classes={a: [b]}"))
+        setting = draw.choice(
+            (b"data.quota=8", b"data.auxiliary.0.quota=3", b"model.code={a: 3}", b"data.classes={a: [b]}")
+        )
         settings = [broken(setting, draw, TEXT).decode(errors="surrogateescape")]
 
     def act() -> None:
@@ -410,6 +438,10 @@ def break_yaml(draw: random.Random, seeds: Path, place: Path) -> Act:
         OmegaConf.to_yaml(OmegaConf.structured(config))
 
     return act
+
+
+def _drop(_: Any) -> None:
+    """Only whether it can be read is of interest."""
 
 
 # Manifests, packs, caches
@@ -473,7 +505,9 @@ def break_pack(draw: random.Random, seeds: Path, place: Path) -> Act:
     folder.mkdir()
     for file in whole.iterdir():
         os.link(file, folder / file.name)
-    target = folder / draw.choice((DESCRIPTION, "manifest.arrow", "manifest.arrow", "manifest.state", "rows.index", "shard-00000.bin"))
+    target = folder / draw.choice(
+        (DESCRIPTION, "manifest.arrow", "manifest.arrow", "manifest.state", "rows.index", "shard-00000.bin")
+    )
     content = target.read_bytes()
     target.unlink()
     changed = broken_json(content, draw) if target.name == DESCRIPTION else broken(content, draw, BYTES)
@@ -490,7 +524,9 @@ def break_pack(draw: random.Random, seeds: Path, place: Path) -> Act:
             description["manifest"] = digest
             known = read_state(whole / "manifest.state")
             (folder / "manifest.state").unlink()
-            Stamps(Path(known["root"])).write(folder / "manifest.state", known | {"sha256": digest, "bytes": len(changed)})
+            Stamps(Path(known["root"])).write(
+                folder / "manifest.state", known | {"sha256": digest, "bytes": len(changed)}
+            )
             description["files"]["manifest.state"] = (folder / "manifest.state").stat().st_size
         (folder / DESCRIPTION).unlink()
         (folder / DESCRIPTION).write_text(json.dumps(description))
@@ -554,6 +590,10 @@ def write_runs(seeds: Path) -> None:
     if done.returncode:
         raise RuntimeError(done.stderr)
     shutil.rmtree(seeds / "corpora")
+    # Imported here, and not by each process that takes cases.
+    import experiments.comparison
+    import experiments.study.tables
+    import experiments.teachers  # noqa: F401
 
 
 def copied(seeds: Path, place: Path) -> tuple[Path, Path]:
@@ -573,7 +613,14 @@ def break_run(draw: random.Random, seeds: Path, place: Path) -> Act:
     from experiments.resuming import unfinished
 
     whole, folder = copied(seeds, place)
-    names = ("results.json", "environment.json", "data_report.json", "config.yaml", "metrics.csv", "predictions_test.csv")
+    names = (
+        "results.json",
+        "environment.json",
+        "data_report.json",
+        "config.yaml",
+        "metrics.csv",
+        "predictions_test.csv",
+    )
     name = draw.choice(names)
     content = (folder / name).read_bytes()
     if name.endswith(".json"):
@@ -584,12 +631,13 @@ def break_run(draw: random.Random, seeds: Path, place: Path) -> Act:
         content = broken(content, draw, TEXT)
     replaced(folder / name, content)
     records = place / "records.jsonl"
-    known = json.dumps(_record(whole)).encode() + b"\n"
+    known = _record(whole)
     records.write_bytes(broken_json(known, draw) if draw.random() < 0.5 else broken(known * 3, draw, TEXT))
     way = draw.randrange(5)
 
     def act() -> None:
-        config = load_run(folder)
+        # To read a configuration takes longer than all else.
+        config = load_run(folder) if name == "config.yaml" or way in (0, 2) else _config(whole)
         if way == 0:
             print_comparison(folder, [whole])
         elif way == 1:
@@ -605,34 +653,43 @@ def break_run(draw: random.Random, seeds: Path, place: Path) -> Act:
         else:
             read_teacher(whole, folder)
 
+    _study()
     return act
 
 
-def _record(whole: Path) -> dict[str, Any]:
+@functools.cache
+def _config(whole: Path) -> Any:
+    return load_run(whole)
+
+
+@functools.cache
+def _record(whole: Path) -> bytes:
     from dataclasses import asdict
 
-    return asdict(record_of("small", "full", {}, load_run(whole), whole))
+    return json.dumps(asdict(record_of("small", "full", {}, _config(whole), whole))).encode() + b"\n"
 
 
 def make_report(records: Path, place: Path) -> None:
     """Tables of a study from records of a stranger."""
     from experiments.study.tables import write_tables
 
-    study = _study(place)
-    write_tables(study, read_records(records), place / "tables")
+    write_tables(_study(), read_records(records), place / "tables")
 
 
-def _study(place: Path) -> Any:
-    file = place / "small.yaml"
-    file.write_text("experiments: [ravdess_cat]\nfolds: [0]\nsystems: {full: {}, single_task: {}}\n")
-    return read_study(str(file))
+@functools.cache
+def _study() -> Any:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write("name: small\nexperiments: [ravdess_cat]\nsystems: {full: {}, single_task: {}}\n")
+        file.flush()
+        return read_study(file.name)
 
 
 def read_teacher(whole: Path, folder: Path) -> None:
-    from experiments.teachers import reasons_against
+    from experiments.teachers import _reasons_against
 
-    config = load_run(whole)
-    reasons_against(folder, load_run(folder), config, read_json(whole / "data_report.json"))
+    here: Any = SimpleNamespace(report=read_json(whole / "data_report.json"))
+    with understood(folder / "data_report.json"):
+        _reasons_against(folder, _config(whole), _config(whole), here)
 
 
 def break_checkpoint(draw: random.Random, seeds: Path, place: Path) -> Act:
@@ -713,7 +770,7 @@ def hostile_checkpoint(content: bytes, draw: random.Random, place: Path) -> byte
             if member.filename.endswith("data.pkl") and not bomb:
                 data = chosen
             elif bomb and "/data/" in member.filename:
-                archive.writestr(member.filename, bytes(50 << 20), zipfile.ZIP_DEFLATED)
+                archive.writestr(member.filename, bytes(1 << 20), zipfile.ZIP_DEFLATED)
                 bomb = draw.random() < 0.8
                 continue
             archive.writestr(member.filename, data)
