@@ -37,9 +37,8 @@ class InputError(Exception):
 
 def _shown(text: str) -> str:
     """A text as a terminal may show it: what a file says is not to move its cursor, nor to fill it for minutes."""
-    if len(text) > _MOST_CHARACTERS:
-        text = f"{text[:_MOST_CHARACTERS]} …"
-    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+    shown = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text[:_MOST_CHARACTERS])
+    return f"{shown[:_MOST_CHARACTERS]} …" if len(text) > _MOST_CHARACTERS or len(shown) > _MOST_CHARACTERS else shown
 
 
 @contextlib.contextmanager

@@ -338,7 +338,7 @@ class Manifest:
 def is_whole(file: Path, state: Mapping[str, Any]) -> bool:
     """Whether a manifest is, byte for byte, what its state says."""
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == state["sha256"]
+        return hashlib.file_digest(stream, "sha256").hexdigest() == str(state["sha256"])
 
 
 def check_sound(file: Path) -> None:
@@ -376,7 +376,14 @@ def _check_rows(batch: pa.RecordBatch) -> None:
 
 
 def _check_facts(facts: Any) -> None:
-    kinds = {"corpus": str, "reader": str, "options": dict, "language": str, "licence": str, "audit": dict}
+    kinds: dict[str, type] = {
+        "corpus": str,
+        "reader": str,
+        "options": dict,
+        "language": str,
+        "licence": str,
+        "audit": dict,
+    }
     kinds |= {"labelled": bool, "synthetic": bool, "scales": dict, "faults": list, "version": int}
     for name, kind in kinds.items():
         if not isinstance(facts[name], kind):

@@ -59,7 +59,7 @@ def _too_large(text: str, most_values: int) -> str | None:
         elif isinstance(event, yaml.AliasEvent):
             if any(anchor == open_one for open_one, _ in levels):
                 return f"has an alias *{anchor} within what it stands for"
-            values += sizes.get(anchor, 1)
+            values += sizes.get(str(anchor), 1)
         values += 1
         if values > most_values:
             return f"stands for more than {most_values} values"

@@ -188,14 +188,16 @@ def differing(config: Config, other: Config) -> list[str]:
     return [key for key in {**found, **known} if found.get(key) != known.get(key)]
 
 
-def check_interpolations(settings: Any) -> None:
+def check_interpolations(settings: Any, resolvers: bool = False) -> None:
     """Refuses what OmegaConf would compute from other things than the settings themselves.
 
     ``${seed}`` stands for another setting. Resolvers, as in ``${oc.env:HOME}``, would bring what is on the machine into
-    the run's files, and from there to W&B; and a few settings made of each other are longer than any memory.
+    the run's files, and from there to W&B: whoever gives a setting on the command line may want that, whoever runs a
+    file of somebody else does not. And a few settings made of each other are longer than any memory.
 
     Args:
-        settings: Settings as they were read, nothing resolved; or one as ``key=value``.
+        settings: Settings as they were read, nothing resolved.
+        resolvers: Whether resolvers may be there.
 
     Raises:
         InputError: It has a resolver, or too much of them.
@@ -204,10 +206,10 @@ def check_interpolations(settings: Any) -> None:
         settings = OmegaConf.to_container(settings, resolve=False)
     values = [value for _, value in leaves(settings) if isinstance(value, str) and "${" in value]
     for value in values:
-        if ":" in value.partition("${")[2]:
+        if not resolvers and ":" in value.partition("${")[2]:
             raise InputError(
-                f"{value!r} would be computed by a resolver",
-                "Write the value itself; settings are referred to as in ${seed}, and the shell knows variables.",
+                f"{value!r} in a file would be computed by a resolver",
+                "Write the value itself, or give the setting on the command line; ${seed} refers to a setting.",
             )
     if sum(value.count("${") for value in values) > _MOST_INTERPOLATIONS:
         raise InputError(
@@ -260,7 +262,6 @@ def _override(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 def _merge(config: DictConfig, layer: DictConfig | str, origin: str) -> DictConfig:
     """Lays a file's settings, or a setting ``key=value``, over others."""
     try:
-        check_interpolations(layer)
         if isinstance(layer, DictConfig):
             replaced = [key for key in REPLACED if OmegaConf.select(layer, key) is not None]
         else:
@@ -332,7 +333,7 @@ def _check_ranges(config: DictConfig, origin: str) -> None:
 
 def _plain(config: DictConfig, name: str) -> Config:
     try:
-        check_interpolations(config)
+        check_interpolations(config, resolvers=True)
         OmegaConf.resolve(config)
         plain = cast(Config, OmegaConf.to_object(config))
     except (OmegaConfBaseException, *DAMAGED) as error:

@@ -110,7 +110,10 @@ class AudformatDatabase(Reader):
     def read(self, root: Path) -> Iterator[Utterance | Fault]:
         """Yields the database's segments and files, sorted; see `Reader.read`."""
         header = self._header(root)
-        layout = _Layout(self, header)
+        try:
+            layout = _Layout(self, header)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise self._no_header(root / HEADER, error) from error
         languages = header.languages or ["various"]
         # What other readers declare for their class, each database declares in its header.
         vars(self).update(
@@ -148,8 +151,13 @@ class AudformatDatabase(Reader):
             TypeError,
             ValueError,
         ) as e:
-            problem = f"{self.corpus}: {file} is not the header of a database in audformat: {type(e).__name__}: {e}"
-            raise InputError(problem, "write it again with audformat; it may hold plain values only") from e
+            raise self._no_header(file, e) from e
+
+    def _no_header(self, file: Path, error: Exception) -> InputError:
+        return InputError(
+            f"{self.corpus}: {file} is not the header of a database in audformat: {type(error).__name__}: {error}",
+            "write it again with audformat; it may hold plain values only",
+        )
 
 
 _Level = Literal["gold", "plain", "rater", "machine"]
@@ -588,7 +596,9 @@ class _Content:
         try:
             if file.suffix == ".parquet":
                 # What comes may be more: a name before a dot is taken for that of a group.
-                return pq.ParquetFile(file).read(columns=names).select(names)
+                table = pq.ParquetFile(file).read(columns=names).select(names)
+                table.validate(full=True)
+                return table
             return pa.csv.read_csv(
                 file,
                 read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
@@ -597,7 +607,8 @@ class _Content:
                     include_columns=names, column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True
                 ),
             )
-        except (pa.ArrowException, KeyError, OSError) as error:  # the last: of damaged pages
+        # Of damaged pages Arrow says that they could not be read, and of damaged names that they are no text.
+        except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
             raise self.layout.error(
                 f"{file} is not the table that {HEADER} describes: {error}", "save the database again with audformat"
             ) from error

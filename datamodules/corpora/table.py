@@ -4,6 +4,7 @@ import csv
 import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Never
@@ -101,8 +102,9 @@ class Table(Reader):
 
     def _file(self, root: Path) -> Path:
         for candidate in (root / Path(self.path).expanduser(), Path(self.path).absolute()):
-            if candidate.is_file():
-                return candidate.resolve()
+            with suppress(OSError, ValueError):  # what cannot be the name of a file
+                if candidate.is_file():
+                    return candidate.resolve()
         raise InputError(
             f"{self.corpus}: the table '{self.path}' does not exist in {root} or {Path.cwd()}", self.how_to_get
         )
@@ -212,8 +214,11 @@ class _Batch:
 
 def _parquet(file: Path) -> Iterator[pa.RecordBatch]:
     try:
-        yield from pq.ParquetFile(file).iter_batches()
-    except (pa.ArrowException, OSError) as error:  # of damaged pages it says that they could not be read
+        for batch in pq.ParquetFile(file).iter_batches():
+            batch.validate(full=True)
+            yield batch
+    # Of damaged pages it says that they could not be read, and of damaged names that they are no text.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not a Parquet table: {error}", "write the table again") from error
 
 

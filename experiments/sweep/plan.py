@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
 from datamodules.yaml_text import read_yaml_text
-from experiments.config import Config, load
+from experiments.config import Config, check_interpolations, load
 from experiments.files import DAMAGED, find_yaml
 from experiments.sweep.space import Parameter, arguments, read_space
 
@@ -160,6 +160,7 @@ def sweep_of(config: dict[str, Any], origin: str) -> Sweep:
     if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 1):
         raise InputError(f"{origin}: run_cap is {cap!r}", "Give a number of trials, 1 or more.")
     _check_metric(config.get("metric"), origin)
+    check_interpolations(config.get("parameters"))
     space = read_space(config.get("parameters"), origin, config["method"])
     halving = _halving(config["early_terminate"], origin) if "early_terminate" in config else None
     sweep = Sweep(name, config, space, halving)

@@ -114,7 +114,8 @@ def lines(content: bytes, draw: random.Random) -> bytes:
     elif way == 3:
         found[place] = found[place].rstrip(b"\r\n") + draw.choice((b"\r", b"\r\n", b"", b"\x0b", b"\xe2\x80\xa8"))
     else:
-        found[place] = found[place].rstrip(b"\r\n") * draw.choice((2, 50, 5000)) + b"\n"
+        times = draw.choice((2, 50, 5000))
+        found[place] = found[place].rstrip(b"\r\n")[: 2_000_000 // times] * times + b"\n"
     return b"".join(found)
 
 

@@ -21,7 +21,15 @@ from rich.console import Console
 
 import datamodules.audio  # noqa: F401 - what loads late would be taken for what a case does
 from datamodules.audit import AuditSettings, Inspection, inspect_segment
-from datamodules.building import _rows, check_usable, declared, is_current, write_manifest
+from datamodules.building import (
+    _rows,
+    build_manifest,
+    check_usable,
+    declared,
+    explained_corpus,
+    is_current,
+    write_manifest,
+)
 from datamodules.collection import Collection, Span
 from datamodules.corpora import make_reader
 from datamodules.corpora.base import AUDIO_SUFFIXES, Fault, Reader, Utterance
@@ -137,8 +145,11 @@ def break_audio(draw: random.Random, seeds: Path, place: Path) -> Act:
 
 def read_corpus(reader: Reader, root: Path, place: Path, told: bool) -> None:
     """Reads a corpus as the product does, but for its audio: manifest, report and tables."""
+    file = place / "m.arrow"
     odd, utterances = [], []
-    for one in reader.read(root):
+    with explained_corpus(reader.corpus, root, file):
+        found = list(reader.read(root))
+    for one in found:
         name = one.path.encode(errors="backslashreplace").decode()
         if isinstance(one, Fault) or name != one.path:
             odd.append(Fault(name, getattr(one, "reason", "file name")))
@@ -148,7 +159,6 @@ def read_corpus(reader: Reader, root: Path, place: Path, told: bool) -> None:
         raise AssertionError(f"it would read outside its root: {outside[0]}")
     seen = Inspection(0.0, 1.0, 16_000, 16_000, 0.0, 1.0, "0" * 32, 1, 1)
     batch, unusable = _rows(reader, utterances, [seen] * len(utterances))
-    file = place / "m.arrow"
     write_manifest(file, [batch], declared(reader, AuditSettings(), [*odd, *unusable]), Stamps(root))
     manifest = Manifest(file)
     check_usable(manifest, 1.0)
@@ -160,7 +170,7 @@ def read_corpus(reader: Reader, root: Path, place: Path, told: bool) -> None:
 
 def _leaves(root: Path, one: Utterance) -> bool:
     path = os.path.normpath(f"{root}/{one.path}")
-    return not path.startswith(f"{root}/")
+    return not f"{path}/".startswith(f"{root}/")
 
 
 CORPORA: dict[str, Callable[[Path], Any]] = {
@@ -303,7 +313,7 @@ def write_tables(seeds: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
     columns["start"] = columns["end"] = [0.0, 0.5, None] * 3
     pq.write_table(pa.table(columns), seeds / "t.parquet")
     pq.write_table(pa.table(columns), seeds / "u.parquet", compression="gzip", row_group_size=4)
@@ -414,7 +424,7 @@ def break_yaml(draw: random.Random, seeds: Path, place: Path) -> Act:
     elif way < 0.08:
         content += draw.choice(HOSTILE)
     elif way < 0.5:
-        import yaml
+        import yaml  # type: ignore[import-untyped]
 
         tree = broken_tree(yaml.safe_load(content), draw)
         content = yaml.safe_dump(tree, allow_unicode=draw.random() < 0.5).encode("utf-8", "surrogatepass")
@@ -451,8 +461,6 @@ def write_corpus(seeds: Path) -> tuple[Manifest, Reader]:
     reader = make_reader("ravdess")
     root = seeds / "ravdess"
     fakes.ravdess(root, actors=2, statements=1, rate=16_000)
-    from datamodules.building import build_manifest
-
     return build_manifest(reader, root, seeds / "cache", hash_content=True, workers=1, progress=False), reader
 
 
