@@ -188,7 +188,7 @@ def differing(config: Config, other: Config) -> list[str]:
     return [key for key in {**found, **known} if found.get(key) != known.get(key)]
 
 
-def check_interpolations(settings: Any, resolvers: bool = False) -> None:
+def check_interpolations(settings: Any, origin: str, resolvers: bool = False) -> None:
     """Refuses what OmegaConf would compute from other things than the settings themselves.
 
     ``${seed}`` stands for another setting. Resolvers, as in ``${oc.env:HOME}``, would bring what is on the machine into
@@ -197,6 +197,7 @@ def check_interpolations(settings: Any, resolvers: bool = False) -> None:
 
     Args:
         settings: Settings as they were read, nothing resolved.
+        origin: Where they are from.
         resolvers: Whether resolvers may be there.
 
     Raises:
@@ -208,12 +209,13 @@ def check_interpolations(settings: Any, resolvers: bool = False) -> None:
     for value in values:
         if not resolvers and ":" in value.partition("${")[2]:
             raise InputError(
-                f"{value!r} in a file would be computed by a resolver",
+                f"{origin}: {value!r} would be computed by a resolver",
                 "Write the value itself, or give the setting on the command line; ${seed} refers to a setting.",
             )
     if sum(value.count("${") for value in values) > _MOST_INTERPOLATIONS:
         raise InputError(
-            f"more than {_MOST_INTERPOLATIONS} settings refer to others with ${{}}", "Write the values themselves."
+            f"{origin}: more than {_MOST_INTERPOLATIONS} settings refer to others with ${{}}",
+            "Write the values themselves.",
         )
 
 
@@ -240,7 +242,7 @@ def _read(path: Path) -> DictConfig:
     text = read_yaml_text(path)
     try:
         read = OmegaConf.load(io.StringIO(text))
-        check_interpolations(read)
+        check_interpolations(read, str(path))
     except (YAMLError, OmegaConfBaseException, *DAMAGED) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}", "Repair the file.") from error
     if not isinstance(read, DictConfig):
@@ -333,7 +335,7 @@ def _check_ranges(config: DictConfig, origin: str) -> None:
 
 def _plain(config: DictConfig, name: str) -> Config:
     try:
-        check_interpolations(config, resolvers=True)
+        check_interpolations(config, f"the experiment {name}", resolvers=True)
         OmegaConf.resolve(config)
         plain = cast(Config, OmegaConf.to_object(config))
     except (OmegaConfBaseException, *DAMAGED) as error:

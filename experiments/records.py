@@ -27,6 +27,9 @@ _RECORDS = ":(exclude,top)docs/studies"
 _ASKED_FOR = re.compile(r"(?:GLOBAL|global|class|function) (\S+\.\S+?)(?: was not| whose module|,|$)", re.MULTILINE)
 """How PyTorch names what a pickle asks for and does not get."""
 
+_TO_GO_ON = ("loops", "callbacks", "optimizer_states", "lr_schedulers")
+"""What a checkpoint has beside weights, for a training to go on from it."""
+
 PACKAGES = ("torch", "torchaudio", "lightning", "torchmetrics", "wandb", "omegaconf", "soundfile", "numpy", "pyarrow")
 
 
@@ -133,7 +136,8 @@ def last_checkpoint(folder: Path) -> Path | None:
     for path in (folder / LAST, folder / BEFORE):
         if path.exists():
             try:
-                read_checkpoint(path)
+                if missing := [name for name in _TO_GO_ON if name not in read_checkpoint(path)]:
+                    raise InputError(f"the checkpoint {path} has no {missing[0]}", "Train again.")
             except HostileCheckpointError:
                 raise
             except InputError as error:

@@ -280,7 +280,7 @@ def _read(path: Path, schema: Any) -> Any:
     text = read_yaml_text(path)
     try:
         found = OmegaConf.load(io.StringIO(text))
-        check_interpolations(found)
+        check_interpolations(found, str(path))
         if schema is Study:
             return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), found))
         plans = cast(Mapping[str, Any], found)

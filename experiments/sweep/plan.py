@@ -160,7 +160,7 @@ def sweep_of(config: dict[str, Any], origin: str) -> Sweep:
     if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 1):
         raise InputError(f"{origin}: run_cap is {cap!r}", "Give a number of trials, 1 or more.")
     _check_metric(config.get("metric"), origin)
-    check_interpolations(config.get("parameters"))
+    check_interpolations(config.get("parameters"), origin)
     space = read_space(config.get("parameters"), origin, config["method"])
     halving = _halving(config["early_terminate"], origin) if "early_terminate" in config else None
     sweep = Sweep(name, config, space, halving)
