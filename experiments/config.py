@@ -18,7 +18,7 @@ from datamodules.errors import InputError
 from datamodules.settings import DataSettings
 from datamodules.splits import SplitSettings
 from datamodules.yaml_text import read_yaml_text
-from experiments.files import DAMAGED, find_yaml, replacing
+from experiments.files import DAMAGED, find_yaml, is_file, replacing
 from experiments.limits import leaves, out_of_range
 from lightning_modules.settings import ModelSettings
 
@@ -29,6 +29,7 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Matmul = Literal["highest", "high", "medium"]
 
 _MOST_INTERPOLATIONS = 10
+_MOST_BITS = 1024
 
 REPLACED = ("data.classes", "model.code")
 """Dicts that are one value: to merge a layer's into an earlier one would keep entries that it means to replace."""
@@ -228,12 +229,17 @@ def _layers(path: Path) -> list[tuple[Path, DictConfig]]:
     layers: list[tuple[Path, DictConfig]] = []
     while True:
         layer = _read(path)
-        parent = layer.pop("extends", None)
+        try:
+            parent = layer.pop("extends", None)
+        except OmegaConfBaseException as error:
+            raise InputError(f"{path}: extends refers to a setting: {error}", "Write a name.") from error
+        if not isinstance(parent, str | None):
+            raise InputError(f"{path}: extends is {parent}", "Write the name of one experiment.")
         layers.insert(0, (path, layer))
         if parent is None:
             return layers
         beside = path.parent / f"{parent}.yaml"
-        child, path = path, beside if beside.is_file() else _find(str(parent))
+        child, path = path, beside if is_file(beside) else _find(parent)
         if path in (known for known, _ in layers):
             raise InputError(f"{child} extends {parent!r}, which extends it", "Let one of them stand by itself.")
 
@@ -243,7 +249,7 @@ def _read(path: Path) -> DictConfig:
     try:
         read = OmegaConf.load(io.StringIO(text))
         check_interpolations(read, str(path))
-    except (YAMLError, OmegaConfBaseException, *DAMAGED) as error:
+    except (YAMLError, OmegaConfBaseException, OSError, *DAMAGED) as error:  # the last but one: of a single number
         raise InputError(f"{path} cannot be read as YAML: {error}", "Repair the file.") from error
     if not isinstance(read, DictConfig):
         raise InputError(f"{path} holds no settings", "Write a YAML mapping, as in: data: {labelled: [ravdess]}")
@@ -329,6 +335,8 @@ def _now(config: DictConfig, key: str) -> Any:
 
 def _check_ranges(config: DictConfig, origin: str) -> None:
     for key, value in leaves(OmegaConf.to_container(config, resolve=False)):
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise InputError(f"{origin}: {key} is a number of {value.bit_length()} bits", "Give a shorter one.")
         if allowed := out_of_range(key, value):
             raise InputError(f"{origin}: {key} is {value}", f"Give {allowed}.")
 
@@ -338,6 +346,7 @@ def _plain(config: DictConfig, name: str) -> Config:
         check_interpolations(config, f"the experiment {name}", resolvers=True)
         OmegaConf.resolve(config)
         plain = cast(Config, OmegaConf.to_object(config))
+        OmegaConf.structured(plain)  # as it is saved: lists are looked into only then
     except (OmegaConfBaseException, *DAMAGED) as error:
         raise _wrong_value(config, error, f"the experiment {name}") from error
     _check_ranges(config, f"the experiment {name}")

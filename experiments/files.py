@@ -22,7 +22,16 @@ LAST = Path("checkpoints", "last.ckpt")
 BEFORE = Path("checkpoints", "before.ckpt")
 """Of a run folder: the one before it, should it be damaged."""
 
-DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, csv.Error)
+DAMAGED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    csv.Error,
+)
 """What to use a file that says something else than it should may raise."""
 
 SECONDS_TO_END = 10
@@ -42,7 +51,7 @@ def find_yaml(kind: str, name: str, folder: Path, known: Sequence[str]) -> Path:
         InputError: There is no such thing.
     """
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
+        if not is_file(Path(name)):
             raise InputError(f"the {kind} file {name} does not exist", f"Give a file, or one of: {', '.join(known)}.")
         return Path(name)
     if name not in known:
@@ -50,6 +59,14 @@ def find_yaml(kind: str, name: str, folder: Path, known: Sequence[str]) -> Path:
         hint = f"Did you mean: {', '.join(near)}? " if near else ""
         raise InputError(f"unknown {kind} {name!r}", f"{hint}There are: {', '.join(known)}.")
     return folder / f"{name}.yaml"
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a name that no file can have is of none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def make_folder(folder: Path, new: bool = True) -> None:

@@ -39,7 +39,14 @@ def check_ranges(corpus: str, ranges: Mapping[str, Sequence[float]]) -> None:
         if dimension not in DIMENSIONS:
             raise InputError(f"{corpus}: ranges names '{dimension}'", f"possible keys: {', '.join(DIMENSIONS)}")
         if not _is_range(bounds):
-            raise InputError(f"{corpus}: ranges.{dimension} = {bounds} is no range", "give two numbers, as in [1, 5]")
+            raise InputError(f"{corpus}: ranges.{dimension} = {_told(bounds)} is no range", "give two numbers: [1, 5]")
+
+
+def _told(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # more digits than Python writes
+        return "a number of thousands of digits"
 
 
 def _is_range(bounds: Any) -> bool:

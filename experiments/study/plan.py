@@ -15,7 +15,7 @@ from datamodules.errors import InputError
 from datamodules.settings import DataSettings
 from datamodules.yaml_text import read_yaml_text
 from experiments.config import Config, check_interpolations, load
-from experiments.files import find_yaml
+from experiments.files import DAMAGED, find_yaml
 from experiments.study.record import Point, settings_hash
 
 FOLDER = Path(__file__).parents[1] / "studies"
@@ -288,15 +288,7 @@ def _read(path: Path, schema: Any) -> Any:
             name: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SystemPlan), plan))
             for name, plan in plans.items()
         }
-    except (
-        YAMLError,
-        OmegaConfBaseException,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (YAMLError, OmegaConfBaseException, OSError, *DAMAGED) as error:  # the last but one: of a single number
         first, *_ = str(error).splitlines() or [type(error).__name__]
         key = getattr(error, "full_key", None)
         raise InputError(f"{path}: {f'{key}: ' if key else ''}{first}", "Repair the file.") from error
