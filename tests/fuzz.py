@@ -231,7 +231,7 @@ def _receive(worker: Worker, tally: Tally) -> bool:
         worker.process.join()
         code = worker.process.exitcode or 0
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        _count(tally, worker, "finding", f"its process died: {name}\n{_python_frames(worker.where())}")
+        _count(tally, worker, "finding", f"its process died by {name}\n{_python_frames(worker.where())}")
         return True
     _count(tally, worker, result, told)
     return False

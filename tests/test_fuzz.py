@@ -81,7 +81,7 @@ def full() -> None:
     ("act", "told"),
     [
         (fault, "ValueError"),
-        (dies, "its process died: SIGSEGV"),
+        (dies, "its process died by SIGSEGV"),
         (grows, "MemoryError"),
         (writes_outside, "OutOfBoundsError"),
         (writes_outside_quietly, "OutOfBoundsError"),

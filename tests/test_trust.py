@@ -243,6 +243,12 @@ def test_resolvers_in_studies_and_sweeps(tmp_path: Path) -> None:
         read_sweep(str(tmp_path / "y.yaml"))
 
 
+def test_a_study_whose_experiments_are_none(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("experiments: [{a: b}]\nsystems: {full: {}, single_task: {}}\n")
+    with pytest.raises(InputError, match="experiments"):
+        read_study(str(tmp_path / "x.yaml"))
+
+
 def test_large_files_that_a_corpus_may_have_are_read(tmp_path: Path) -> None:
     (tmp_path / "db.yaml").write_text("speakers: [" + "a, " * 200_000 + "]\n")
     with pytest.raises(InputError, match="values"):

@@ -282,16 +282,19 @@ def _read(path: Path, schema: Any) -> Any:
         found = OmegaConf.load(io.StringIO(text))
         check_interpolations(found, str(path))
         if schema is Study:
-            return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), found))
+            return _checked(OmegaConf.merge(OmegaConf.structured(Study), found))
         plans = cast(Mapping[str, Any], found)
-        return {
-            name: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SystemPlan), plan))
-            for name, plan in plans.items()
-        }
+        return {name: _checked(OmegaConf.merge(OmegaConf.structured(SystemPlan), plan)) for name, plan in plans.items()}
     except (YAMLError, OmegaConfBaseException, OSError, *DAMAGED) as error:  # the last but one: of a single number
         first, *_ = str(error).splitlines() or [type(error).__name__]
         key = getattr(error, "full_key", None)
         raise InputError(f"{path}: {f'{key}: ' if key else ''}{first}", "Repair the file.") from error
+
+
+def _checked(merged: Any) -> Any:
+    plain = OmegaConf.to_object(merged)
+    OmegaConf.structured(plain)  # lists are looked into only then
+    return plain
 
 
 def _inline(value: Any) -> str:
