@@ -1,7 +1,6 @@
 """Whether what was made from a folder is still true of it: stamps of files and folders, and a lock for the maker."""
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -9,12 +8,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
 from datamodules.audit import file_stamp
-from datamodules.errors import InputError
+from datamodules.locks import open_unlinked
 
 # Paths in bytes: the file systems of others hold names in all encodings.
 _SCHEMA = pa.schema([("path", pa.binary()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
@@ -90,20 +89,6 @@ def lock(file: Path) -> Iterator[int]:
             print(f"Waiting for another process that is at work: it holds {file}", file=sys.stderr, flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield stream.fileno()
-
-
-def open_unlinked(file: Path) -> IO[str]:
-    """Opens a lock file, which is made where it is missing; through a link it could be any other of the user's files.
-
-    Raises:
-        InputError: It is a link.
-    """
-    try:
-        return open(file, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise InputError(f"{file} is a link, where a lock is to be", "Remove it.") from error
 
 
 @contextlib.contextmanager

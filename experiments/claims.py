@@ -4,7 +4,7 @@ import fcntl
 from pathlib import Path
 from typing import IO
 
-from datamodules.freshness import open_unlinked
+from datamodules.locks import open_unlinked
 
 
 def take(file: Path) -> IO[str] | None:

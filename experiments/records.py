@@ -136,7 +136,8 @@ def last_checkpoint(folder: Path) -> Path | None:
     for path in (folder / LAST, folder / BEFORE):
         if path.exists():
             try:
-                if missing := [name for name in _TO_GO_ON if name not in read_checkpoint(path)]:
+                found = read_checkpoint(path)
+                if missing := [name for name in _TO_GO_ON if not found.get(name)]:
                     raise InputError(f"the checkpoint {path} has no {missing[0]}", "Train again.")
             except HostileCheckpointError:
                 raise

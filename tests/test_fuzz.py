@@ -146,7 +146,7 @@ def test_a_handful_of_cases_finds_nothing(kind: str, tmp_path: Path) -> None:
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KINDS, "planted", planted(fault))  # type: ignore[index]
+    monkeypatch.setitem(KINDS, "planted", planted(fault))
     assert fuzz.main(["kinds=planted", "count=3", "jobs=1"]) == 1
     told = capsys.readouterr().out
     assert "finding, case=planted:0: ValueError: 'planted'" in told
