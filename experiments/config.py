@@ -169,7 +169,8 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> Config:
             "Give the folder of a run, the last line that `make train` printed.",
         )
     config = _merge(OmegaConf.structured(Config), _read(path), str(path))
-    return _plain(_override(config, overrides), config.experiment)
+    # Not its experiment: that may refer to another setting, and is not resolved yet.
+    return _plain(_override(config, overrides), folder.parent.name)
 
 
 def save(config: Config, path: Path) -> None:
