@@ -21,7 +21,7 @@ ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train resume manifest evaluate predict novelty compare export study report sweep submit data pack bench test \
-	test-cluster chaos lint format clean
+	test-cluster chaos fuzz lint format clean
 
 # Missing variables are told before anything is installed.
 ifneq ($(filter train manifest pack,$(MAKECMDGOALS)),)
@@ -126,6 +126,9 @@ test: $(READY) ## run the tests [ARGS="-k splits"]
 
 chaos: $(READY) ## kill trainings at random moments and see whether they go on as if nothing had been [ARGS="runs=50"]
 	@$(BIN)/python -m tests.chaos $(ARGUMENTS)
+
+fuzz: $(READY) ## hand broken files of all kinds to whatever reads them [ARGS="count=10000 kinds=audio,yaml time=<minutes>"]
+	@$(BIN)/python -m tests.fuzz $(ARGUMENTS)
 
 test-cluster: $(READY) ## submit to a real SLURM, which is started on this machine for it and ended [ARGS="-k study"]
 	@$(BIN)/python -m pytest --verbose -m cluster $(ARGUMENTS) tests/cluster

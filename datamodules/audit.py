@@ -28,6 +28,7 @@ FRAME_SECONDS = 0.02
 MARGIN_SECONDS = 0.05
 SAMPLE_RATES = (4_000, 384_000)
 MAX_CHANNELS = 32
+MAX_HOURS = 24
 MAX_AMPLITUDE = 1e6
 """Float files may be scaled as integers are (to 2**15, some to 2**19), but no sound needs more."""
 MAX_FRAMES_PER_BYTE = 8192
@@ -144,6 +145,8 @@ def _inspect(
         raise _UnusableError(f"truncated or damaged: the header promises {lie[1]} bytes of samples, there are {lie[2]}")
     if total > size * MAX_FRAMES_PER_BYTE:
         raise _UnusableError(f"truncated or damaged: the header promises {total} frames in {size} bytes")
+    if total > MAX_HOURS * 3600 * rate:
+        raise _UnusableError(f"too long: {total / rate / 3600:.1f} h are more than {MAX_HOURS}; cut it into pieces")
 
     first, stop = _bounds(segment, rate, total)
     if stop - first < settings.min_seconds * rate:

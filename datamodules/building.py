@@ -1,6 +1,7 @@
 """Makes manifests: a reader lists the utterances, the audit looks into their files, the result is kept."""
 
 import contextlib
+import csv
 import errno
 import hashlib
 import inspect
@@ -23,7 +24,7 @@ from datamodules.bars import bar_of_utterances
 from datamodules.corpora.base import Fault, Reader, Scale, Utterance
 from datamodules.errors import InputError
 from datamodules.freshness import Stamps, durable, lock, read_state, unchanged
-from datamodules.manifest import META, SCHEMA, VERSION, WORD, Manifest, state_file
+from datamodules.manifest import META, SCHEMA, VERSION, WORD, Manifest, is_whole, state_file
 from datamodules.splits import SIDES
 from datamodules.vocabulary import DIMENSIONS, GENDERS
 
@@ -35,6 +36,8 @@ _ROWS_PER_BATCH = 1 << 14
 # By whether they are decoded; a chunk is a fraction of a second.
 _SEGMENTS_PER_CHUNK = {True: 64, False: 1024}
 _FAULTS_SHOWN = 5
+_ODD_FILES = (errno.EISDIR, errno.ELOOP, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""What becomes of opening a folder, a link to itself or to nothing where a corpus has a file."""
 
 
 def build_manifest(
@@ -74,7 +77,7 @@ def build_manifest(
     audit = replace(audit or AuditSettings(), hash_content=hash_content or reader.labelled)
     file = manifest_file(reader, root, cache_dir, audit)
     if rebuild or not is_current(file, root):
-        with _explained(root, file), lock(file.with_suffix(".lock")):
+        with explained_corpus(reader.corpus, root, file), lock(file.with_suffix(".lock")):
             reader.prepare(root)
             if not root.is_dir():
                 problem = f"{reader.corpus}: the folder {root} does not exist"
@@ -99,20 +102,33 @@ def manifest_file(reader: Reader, root: Path, cache_dir: Path, audit: AuditSetti
 
 
 def is_current(file: Path, root: Path) -> bool:
-    """Whether there is a complete manifest and nothing has changed that it was made from; reads only the stamps."""
+    """Whether there is a whole manifest and nothing has changed that it was made from; reads it and the stamps."""
     try:
-        whole = file.stat().st_size == read_state(state_file(file))["bytes"]
+        state = read_state(state_file(file))
+        whole = file.stat().st_size == state["bytes"] and state["root"] == str(root) and is_whole(file, state)
         return whole and unchanged(state_file(file), root)
-    except (OSError, pa.ArrowException, ValueError, KeyError):
+    except (OSError, pa.ArrowException, LookupError, TypeError, ValueError):
         return False  # there is none, or it was damaged
 
 
 @contextlib.contextmanager
-def _explained(root: Path, file: Path) -> Iterator[None]:
-    """Turns what the system refuses into input errors."""
+def explained_corpus(corpus: str, root: Path, file: Path) -> Iterator[None]:
+    """Turns what the system refuses, and tables that are none, into input errors.
+
+    Args:
+        corpus: Its name.
+        root: Its root.
+        file: The manifest that is written.
+    """
     try:
         yield
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{corpus}: a table in {root} cannot be read: {error}", "restore the corpus's own") from error
     except OSError as error:
+        if error.errno in _ODD_FILES:
+            raise InputError(
+                f"{corpus}: {error.filename}: {error.strerror}", "restore the file, as the corpus's owners have it"
+            ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
                 f"the disk is full: the manifest {file} cannot be written", "free space, or set another data.cache"

@@ -2,12 +2,17 @@
 
 import contextlib
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GONE = (errno.EROFS, errno.EIO, errno.ESTALE)
 """A disk that could be written before: read-only since it is broken, or gone with the network."""
+_MOST_CHARACTERS = 1500
+"""Of a problem, and of a remedy."""
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that are no text; those that change the direction of writing among them."""
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -27,7 +32,13 @@ class InputError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.problem}\n  {self.remedy}" if self.remedy else self.problem
+        return f"{_shown(self.problem)}\n  {_shown(self.remedy)}" if self.remedy else _shown(self.problem)
+
+
+def _shown(text: str) -> str:
+    """A text as a terminal may show it: what a file says is not to move its cursor, nor to fill it for minutes."""
+    shown = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text[:_MOST_CHARACTERS])
+    return f"{shown[:_MOST_CHARACTERS]} …" if len(text) > _MOST_CHARACTERS or len(shown) > _MOST_CHARACTERS else shown
 
 
 @contextlib.contextmanager

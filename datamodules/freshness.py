@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from datamodules.audit import file_stamp
+from datamodules.locks import open_unlinked
 
 # Paths in bytes: the file systems of others hold names in all encodings.
 _SCHEMA = pa.schema([("path", pa.binary()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
@@ -66,6 +67,7 @@ def unchanged(file: Path, root: Path) -> bool:
     """Whether everything below the root still has the size and time that the stamps say."""
     with pa.memory_map(str(file)) as source:
         for batch in pa.ipc.open_file(source).read_all().to_batches():
+            batch.validate(full=True)  # what is damaged may point anywhere
             for encoded, *stamp in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 if file_stamp(_below(root, os.fsdecode(encoded))) != tuple(stamp):
                     return False
@@ -80,7 +82,7 @@ def lock(file: Path) -> Iterator[int]:
         Its descriptor: programs that inherit it hold the lock, too, until they end.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
+    with open_unlinked(file) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

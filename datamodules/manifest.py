@@ -1,5 +1,6 @@
 """A corpus as a table of utterances: one Arrow file, which `datamodules.building` makes."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -94,7 +95,11 @@ class Manifest:
     @cached_property
     def _state(self) -> Mapping[str, Any]:
         """What is known about the file beside its rows: its hash and the corpus root."""
-        state = read_state(state_file(self.file))
+        try:
+            state = read_state(state_file(self.file))
+            _ = {state[name] for name in ("sha256", "root")}
+        except (OSError, pa.ArrowException, LookupError, TypeError, ValueError) as error:
+            raise damaged(self.file, str(error)) from error
         if self._expected not in (None, state["sha256"]):
             raise InputError(
                 f"the manifest {self.file} was made again while this run was using it", "start the run again"
@@ -328,6 +333,77 @@ class Manifest:
         words = votes.keys.dictionary_encode()
         row = np.repeat(np.arange(len(self)), np.diff(to_numpy(votes.offsets)))
         return row, to_numpy(words.indices).astype(np.int64), words.dictionary.to_pylist(), to_numpy(votes.items)
+
+
+def is_whole(file: Path, state: Mapping[str, Any]) -> bool:
+    """Whether a manifest is, byte for byte, what its state says."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == str(state["sha256"])
+
+
+def check_sound(file: Path) -> None:
+    """Checks a manifest that comes from elsewhere, before anything of it is used: what is damaged may point anywhere.
+
+    Raises:
+        InputError: It is not what its state says, not all that a manifest is, or its audio lies outside of its root.
+    """
+    try:
+        if not is_whole(file, read_state(state_file(file))):
+            raise ValueError("it is not what its state says")
+        with pa.OSFile(str(file)) as source:
+            reader = pa.ipc.open_file(source)
+            if not reader.schema.equals(SCHEMA):
+                raise ValueError("its columns are others")
+            for index in range(reader.num_record_batches):
+                batch = reader.get_batch(index)
+                batch.validate(full=True)
+                _check_rows(batch)
+            _check_facts(json.loads(reader.schema.metadata[META]))
+    except (OSError, pa.ArrowException, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise damaged(file, str(error)) from error
+
+
+def _check_rows(batch: pa.RecordBatch) -> None:
+    for name in _LOOKED_UP[:3]:
+        if batch.column(name).null_count:
+            raise ValueError(f"it has rows without {name}")
+    start, end, rate = (to_numpy(batch.column(name)) for name in ("speech_start", "speech_end", "sample_rate"))
+    if not (np.isfinite(end).all() and (start >= 0).all() and (start < end).all() and (rate > 0).all()):
+        raise ValueError("it has times that are none")
+    for path in batch.column("path").to_pylist():
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+            raise ValueError(f"{path!r} leaves the corpus")
+
+
+def _check_facts(facts: Any) -> None:
+    kinds: dict[str, type] = {
+        "corpus": str,
+        "reader": str,
+        "options": dict,
+        "language": str,
+        "licence": str,
+        "audit": dict,
+    }
+    kinds |= {"labelled": bool, "synthetic": bool, "scales": dict, "faults": list, "version": int}
+    for name, kind in kinds.items():
+        if not isinstance(facts[name], kind):
+            raise TypeError(f"its {name} is {facts[name]!r}")
+    for name in DIMENSIONS:
+        low, high, reversed_ = facts["scales"][name]
+        if not (isinstance(reversed_, bool) and -np.inf < low < high < np.inf):
+            raise ValueError(f"its scale of {name} is none")
+    if not all(isinstance(word, str) and isinstance(why, str) for word, why in facts["faults"]):
+        raise TypeError("its faults are none")
+    if not isinstance(facts["audit"]["hash_content"], bool):
+        raise TypeError("its audit is none")
+
+
+def damaged(file: Path, why: str) -> InputError:
+    """The error of a manifest that cannot be used."""
+    return InputError(
+        f"the manifest {file} is damaged: {why}",
+        "remove it, and it is made again; a pack is to be copied again",
+    )
 
 
 def codes_of(column: pa.DictionaryArray) -> NDArray[np.int32]:

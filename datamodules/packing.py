@@ -22,7 +22,7 @@ from datamodules.corpora.base import Reader
 from datamodules.errors import InputError, explained
 from datamodules.freshness import durable, lock
 from datamodules.manifest import VERSION as MANIFEST_VERSION
-from datamodules.manifest import Manifest, state_file
+from datamodules.manifest import Manifest, check_sound, state_file
 from datamodules.speech import PLACE, Packed
 
 VERSION = 1
@@ -57,8 +57,10 @@ class Pack:
         try:
             self.description: dict[str, Any] = json.loads((self.folder / DESCRIPTION).read_text())
             version = self.description["version"], self.description["manifest_version"]
-            files: dict[str, int] = self.description["files"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            files: dict[str, int] = dict(self.description["files"])
+            if INDEX not in files or MANIFEST not in files or any("/" in name for name in files):
+                raise ValueError("it names other files than a pack has")
+        except (OSError, ValueError, KeyError, RecursionError, TypeError) as error:
             raise InputError(
                 f"{folder} is no pack of a corpus: {DESCRIPTION} cannot be read there ({error})",
                 "make pack writes one; it is there only when it is complete",
@@ -93,6 +95,7 @@ class Pack:
         Raises:
             InputError: It was packed with another reader or other options, or without looking into its files.
         """
+        check_sound(self.folder / MANIFEST)
         facts = self.manifest.facts
         packed = {"reader": facts["reader"], "corpus": facts["corpus"], "options": facts["options"]}
         options = json.loads(json.dumps(reader.options(), default=str))

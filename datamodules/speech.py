@@ -6,6 +6,7 @@ import math
 import os
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -13,13 +14,20 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from datamodules.audit import SAMPLE_RATES
+from datamodules.audit import MAX_CHANNELS, SAMPLE_RATES
 from datamodules.collection import Span
 
 Floats = NDArray[np.float32]
 
 SILENCE = 1e-5
 """Speech with no sample above this (-100 dB) is as good as none."""
+
+
+_MOST_WEIGHTS = 1 << 22
+"""A filter has as many weights as both rates, without what divides both, multiplied: 15 999 Hz would take gigabytes.
+
+Beyond this the nearest ratio that has fewer is taken, which is less than a thousandth beside it: no ear hears that.
+"""
 
 
 class BadAudioError(Exception):
@@ -78,6 +86,8 @@ class Files:
                 rate = file.samplerate
                 if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
                     raise BadAudioError(f"{self.root}/{span.path}: a sample rate of {rate} Hz")
+                if file.channels > MAX_CHANNELS:
+                    raise BadAudioError(f"{self.root}/{span.path}: {file.channels} channels")
                 first = file.seek(min(round(start * rate), file.frames))
                 speech: Floats = file.read(min(round(duration * rate), file.frames - first), dtype="float32")
         except (OSError, RuntimeError, ValueError, TypeError) as error:
@@ -251,4 +261,7 @@ def _resampler(rate: int, wanted: int) -> Any:
 
     from datamodules.audio import torchaudio
 
-    return torchaudio.transforms.Resample(rate, wanted, dtype=torch.float32)
+    ratio = Fraction(rate, wanted)
+    if ratio.numerator * ratio.denominator > _MOST_WEIGHTS:
+        ratio = ratio.limit_denominator(max(1, math.isqrt(int(_MOST_WEIGHTS / ratio))))
+    return torchaudio.transforms.Resample(ratio.numerator, ratio.denominator, dtype=torch.float32)

@@ -4,11 +4,13 @@ import fcntl
 from pathlib import Path
 from typing import IO
 
+from datamodules.locks import open_unlinked
+
 
 def take(file: Path) -> IO[str] | None:
     """Holds a lock file; none where a living process holds it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    stream = file.open("w")
+    stream = open_unlinked(file)
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.errors import InputError
 from experiments.config import differing, load_run
-from experiments.files import BEST, read_json
+from experiments.files import BEST, read_json, understood
 from experiments.limits import leaves
 from experiments.records import last_checkpoint, read_checkpoint
 
@@ -68,8 +68,9 @@ def compare(run: Path, other: Path) -> Comparison:
     Raises:
         InputError: One has not ended, cannot be read, or its model has other weights.
     """
-    apart = _apart(*(read_json(folder / "results.json") for folder in (run, other)))
-    worst = max(apart, key=lambda name: (bool(apart[name]), "confusion" not in name, apart[name]))
+    with understood(other / "results.json"):
+        apart = _apart(*(read_json(folder / "results.json") for folder in (run, other)))
+        worst = max(apart, key=lambda name: (bool(apart[name]), "confusion" not in name, apart[name]))
     best, best_other = (read_checkpoint(folder / BEST)["state_dict"] for folder in (run, other))
     weights = _distance(best, best_other, run, other)
     last_weights = gradients = None
@@ -77,7 +78,8 @@ def compare(run: Path, other: Path) -> Comparison:
     if ends[0] and ends[1]:
         last, last_other = read_checkpoint(ends[0]), read_checkpoint(ends[1])
         last_weights = _distance(last["state_dict"], last_other["state_dict"], run, other)
-        gradients = _of_gradients(last, last_other)
+        with understood(ends[1]):
+            gradients = _of_gradients(last, last_other)
     there = [name for name in FILES if (run / name).exists() or (other / name).exists()]
     return Comparison(
         settings=[key for key in differing(load_run(run), load_run(other)) if key not in _WITHOUT_EFFECT],

@@ -2,13 +2,14 @@
 
 import copy
 import difflib
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -16,7 +17,8 @@ from callbacks.settings import ScheduleSettings
 from datamodules.errors import InputError
 from datamodules.settings import DataSettings
 from datamodules.splits import SplitSettings
-from experiments.files import find_yaml, replacing
+from datamodules.yaml_text import read_yaml_text
+from experiments.files import DAMAGED, find_yaml, is_file, replacing
 from experiments.limits import leaves, out_of_range
 from lightning_modules.settings import ModelSettings
 
@@ -25,6 +27,9 @@ FOLDER = Path(__file__).parent
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 Matmul = Literal["highest", "high", "medium"]
+
+_MOST_INTERPOLATIONS = 10
+_MOST_BITS = 1024
 
 REPLACED = ("data.classes", "model.code")
 """Dicts that are one value: to merge a layer's into an earlier one would keep entries that it means to replace."""
@@ -164,7 +169,8 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> Config:
             "Give the folder of a run, the last line that `make train` printed.",
         )
     config = _merge(OmegaConf.structured(Config), _read(path), str(path))
-    return _plain(_override(config, overrides), config.experiment)
+    # Not its experiment: that may refer to another setting, and is not resolved yet.
+    return _plain(_override(config, overrides), folder.parent.name)
 
 
 def save(config: Config, path: Path) -> None:
@@ -184,6 +190,37 @@ def differing(config: Config, other: Config) -> list[str]:
     return [key for key in {**found, **known} if found.get(key) != known.get(key)]
 
 
+def check_interpolations(settings: Any, origin: str, resolvers: bool = False) -> None:
+    """Refuses what OmegaConf would compute from other things than the settings themselves.
+
+    ``${seed}`` stands for another setting. Resolvers, as in ``${oc.env:HOME}``, would bring what is on the machine into
+    the run's files, and from there to W&B: whoever gives a setting on the command line may want that, whoever runs a
+    file of somebody else does not. And a few settings made of each other are longer than any memory.
+
+    Args:
+        settings: Settings as they were read, nothing resolved.
+        origin: Where they are from.
+        resolvers: Whether resolvers may be there.
+
+    Raises:
+        InputError: It has a resolver, or too much of them.
+    """
+    if isinstance(settings, Container):
+        settings = OmegaConf.to_container(settings, resolve=False)
+    values = [value for _, value in leaves(settings) if isinstance(value, str) and "${" in value]
+    for value in values:
+        if not resolvers and ":" in value.partition("${")[2]:
+            raise InputError(
+                f"{origin}: {value!r} would be computed by a resolver",
+                "Write the value itself, or give the setting on the command line; ${seed} refers to a setting.",
+            )
+    if sum(value.count("${") for value in values) > _MOST_INTERPOLATIONS:
+        raise InputError(
+            f"{origin}: more than {_MOST_INTERPOLATIONS} settings refer to others with ${{}}",
+            "Write the values themselves.",
+        )
+
+
 def _find(experiment: str) -> Path:
     return find_yaml("experiment", experiment, FOLDER, experiments())
 
@@ -193,20 +230,27 @@ def _layers(path: Path) -> list[tuple[Path, DictConfig]]:
     layers: list[tuple[Path, DictConfig]] = []
     while True:
         layer = _read(path)
-        parent = layer.pop("extends", None)
+        try:
+            parent = layer.pop("extends", None)
+        except OmegaConfBaseException as error:
+            raise InputError(f"{path}: extends refers to a setting: {error}", "Write a name.") from error
+        if not isinstance(parent, str | None):
+            raise InputError(f"{path}: extends is {parent}", "Write the name of one experiment.")
         layers.insert(0, (path, layer))
         if parent is None:
             return layers
         beside = path.parent / f"{parent}.yaml"
-        child, path = path, beside if beside.is_file() else _find(str(parent))
+        child, path = path, beside if is_file(beside) else _find(parent)
         if path in (known for known, _ in layers):
             raise InputError(f"{child} extends {parent!r}, which extends it", "Let one of them stand by itself.")
 
 
 def _read(path: Path) -> DictConfig:
+    text = read_yaml_text(path)
     try:
-        read = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        read = OmegaConf.load(io.StringIO(text))
+        check_interpolations(read, str(path))
+    except (YAMLError, OmegaConfBaseException, OSError, *DAMAGED) as error:  # the last but one: of a single number
         raise InputError(f"{path} cannot be read as YAML: {error}", "Repair the file.") from error
     if not isinstance(read, DictConfig):
         raise InputError(f"{path} holds no settings", "Write a YAML mapping, as in: data: {labelled: [ravdess]}")
@@ -239,7 +283,7 @@ def _merge(config: DictConfig, layer: DictConfig | str, origin: str) -> DictConf
         raise InputError(f"{origin}: there is no setting {error.full_key!r}", _nearest(config, error)) from error
     except YAMLError as error:
         raise InputError(f"{origin}: {error}", "Write the value as in YAML, and quote it in the shell.") from error
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
+    except (OmegaConfBaseException, *DAMAGED) as error:
         raise _wrong_value(config, error, origin) from error
     _check_ranges(merged, origin)
     return merged
@@ -268,11 +312,11 @@ def _nearest(config: DictConfig, error: OmegaConfBaseException) -> str:
     if near:
         return f"Did you mean: {', '.join(near)}?"
     beside = OmegaConf.select(config, parent) if parent else config
-    return f"There are: {', '.join(map(str, beside))}."
+    return f"There are: {', '.join(map(str, beside))}." if beside else "It has no settings of its own."
 
 
 def _wrong_value(config: DictConfig, error: Exception, origin: str) -> InputError:
-    first, *_ = str(error).splitlines()
+    first, *_ = str(error).splitlines() or [type(error).__name__]
     key = getattr(error, "full_key", None)
     if "ListConfig" in first:
         return InputError(f"{origin}: {key} is a list", "Write it in brackets, as in key=[a] or key=[a, b].")
@@ -292,16 +336,26 @@ def _now(config: DictConfig, key: str) -> Any:
 
 def _check_ranges(config: DictConfig, origin: str) -> None:
     for key, value in leaves(OmegaConf.to_container(config, resolve=False)):
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise InputError(f"{origin}: {key} is a number of {value.bit_length()} bits", "Give a shorter one.")
         if allowed := out_of_range(key, value):
             raise InputError(f"{origin}: {key} is {value}", f"Give {allowed}.")
 
 
 def _plain(config: DictConfig, name: str) -> Config:
     try:
+        check_interpolations(config, f"the experiment {name}", resolvers=True)
         OmegaConf.resolve(config)
         plain = cast(Config, OmegaConf.to_object(config))
-    except OmegaConfBaseException as error:
+        OmegaConf.structured(plain)  # as it is saved: lists are looked into only then
+    except (OmegaConfBaseException, *DAMAGED) as error:
         raise _wrong_value(config, error, f"the experiment {name}") from error
     _check_ranges(config, f"the experiment {name}")
     plain.experiment = plain.experiment or name
+    for key in ("experiment", "run"):
+        if "/" in getattr(plain, key) or getattr(plain, key) in (".", ".."):
+            raise InputError(
+                f"the experiment {name}: {key} is {getattr(plain, key)!r}, which is no name of a folder",
+                "Give a name; where all runs are, is output=<folder>.",
+            )
     return plain

@@ -22,6 +22,18 @@ LAST = Path("checkpoints", "last.ckpt")
 BEFORE = Path("checkpoints", "before.ckpt")
 """Of a run folder: the one before it, should it be damaged."""
 
+DAMAGED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    csv.Error,
+)
+"""What to use a file that says something else than it should may raise."""
+
 SECONDS_TO_END = 10
 """How long what a killed process started may take to notice that, and to let go of what it inherited."""
 
@@ -39,7 +51,7 @@ def find_yaml(kind: str, name: str, folder: Path, known: Sequence[str]) -> Path:
         InputError: There is no such thing.
     """
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
+        if not is_file(Path(name)):
             raise InputError(f"the {kind} file {name} does not exist", f"Give a file, or one of: {', '.join(known)}.")
         return Path(name)
     if name not in known:
@@ -47,6 +59,14 @@ def find_yaml(kind: str, name: str, folder: Path, known: Sequence[str]) -> Path:
         hint = f"Did you mean: {', '.join(near)}? " if near else ""
         raise InputError(f"unknown {kind} {name!r}", f"{hint}There are: {', '.join(known)}.")
     return folder / f"{name}.yaml"
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a name that no file can have is of none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def make_folder(folder: Path, new: bool = True) -> None:
@@ -111,6 +131,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     draft = path.with_name(f".{path.name}.draft")
     try:
+        draft.unlink(missing_ok=True)  # of somebody who was killed; were it a link, another file would be written to
         with draft.open("wb") as stream:
             yield stream
             stream.flush()
@@ -136,13 +157,61 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is missing or damaged.
     """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist", "Give the folder of a finished run.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is damaged: {error}", "Give the folder of another run, or train again.") from error
+    with understood(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it has no keys")
     return content
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Turns what goes wrong with a file of a run that says something else than it should into input errors.
+
+    Args:
+        path: The file, or the run folder.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{error.filename or path} does not exist", "Give the folder of a finished run.") from error
+    except (*DAMAGED, IsADirectoryError) as error:
+        why = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path} is damaged: {why}", "Give the folder of another run, or train again.") from error
+
+
+def check_ours(path: Path, mark: str) -> None:
+    """Checks that what is to be replaced was written by this program.
+
+    Args:
+        path: The file, which need not be there.
+        mark: What all that it writes there has.
+
+    Raises:
+        InputError: It was not.
+    """
+    if path.exists() and (not path.is_file() or mark not in path.read_text(encoding="utf-8", errors="replace")):
+        raise InputError(
+            f"{path} is in the way: this program did not write it, and does not write over it",
+            "Move it, or give another folder.",
+        )
+
+
+def check_links(folder: Path) -> None:
+    """Checks that no file of a run folder is a link: who goes on with the run would write to what it stands for.
+
+    Raises:
+        InputError: One is.
+    """
+    for path in (*folder.glob("*"), *folder.glob(".*"), *folder.glob("checkpoints/*"), *folder.glob("figures/*")):
+        if path.is_symlink():
+            raise InputError(
+                f"{path} is a link, and would be written to: the run is not gone on with",
+                "Put what it stands for in its place, or remove it.",
+            )
 
 
 def read_scores(folder: Path, name: str) -> dict[int, float]:
@@ -152,12 +221,13 @@ def read_scores(folder: Path, name: str) -> dict[int, float]:
         folder: The run folder.
         name: Of the score, as in ``metrics.csv``.
     """
-    try:
-        with (folder / "metrics.csv").open(encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if row.get(name)]
-    except FileNotFoundError:
+    path = folder / "metrics.csv"
+    if not path.exists():
         return {}
-    found = {int(float(row["epoch"])): float(row[name]) for row in rows}
+    with understood(path):
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get(name)]
+        found = {int(float(row["epoch"])): float(row[name]) for row in rows}
     return {epoch: score for epoch, score in found.items() if math.isfinite(score)}
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from datamodules.datamodule import SpeechDataModule
 from datamodules.report import print_report
 from experiments.config import Config
-from experiments.files import make_folder, write_json
+from experiments.files import check_ours, make_folder, write_json
 
 
 def manifest(config: Config) -> Path:
@@ -26,6 +26,7 @@ def manifest(config: Config) -> Path:
     print_report(data.report, Console(width=None if sys.stdout.isatty() else 120))
     path = Path(config.output) / config.experiment / "data_report.json"
     make_folder(path.parent, new=False)
+    check_ours(path, '"corpora": {')
     write_json(path, data.report)
     print(path, flush=True)
     return path

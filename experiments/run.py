@@ -1,5 +1,6 @@
 """One run from a configuration: train, choose the epoch on development data, test once, write it all down."""
 
+import re
 import secrets
 import subprocess
 import time
@@ -34,9 +35,19 @@ from experiments.allocation import keep_freed_memory
 from experiments.calibration import calibration
 from experiments.commands import BAD_INPUT
 from experiments.config import Config, Matmul, Precision, TrainerSettings, save
-from experiments.files import BEST, LAST, SECONDS_TO_END, held, make_folder, read_json, write_json
+from experiments.files import (
+    BEST,
+    LAST,
+    SECONDS_TO_END,
+    check_links,
+    held,
+    make_folder,
+    read_json,
+    understood,
+    write_json,
+)
 from experiments.loggers import MetricsFile, log_results, logged
-from experiments.records import CheckpointFiles, environment, last_checkpoint, read_checkpoint
+from experiments.records import CheckpointFiles, environment, last_checkpoint, read_checkpoint, resumed_from
 from experiments.sweep import member
 from experiments.teachers import read_teachers
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
@@ -93,6 +104,8 @@ def train(
 
     name = config.run or f"{datetime.now():%Y%m%d-%H%M%S}-fold{config.split.fold}-seed{config.seed}"
     folder = resume or Path(config.output, config.experiment, name)
+    if resume:
+        check_links(resume)
     last = last_checkpoint(folder) if resume else None
     training = _training_callbacks(config, module.total_steps)
     metrics = MetricsFile(folder / "metrics.csv")
@@ -111,7 +124,7 @@ def train(
             loggers = stack.enter_context(logged(config, folder, metrics, identity))
         trainer.loggers = loggers
         stack.enter_context(_ending_together(trainer))
-        with interruption.kept():
+        with interruption.kept(), resumed_from(last):
             trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
 
         # Processes that started at another second have another name in mind.
@@ -153,7 +166,13 @@ def _begin(config: Config, data: SpeechDataModule, folder: Path, here: dict[str,
         write_json(folder / "data_report.json", data.report)
     new = {"wandb": member.run_id() or secrets.token_hex(4), "resumed": []}
     known = read_json(file) if resumed and file.exists() else here | new
-    changed = [name for name, sha256 in here["manifests"].items() if known["manifests"].get(name) != sha256]
+    with understood(file):
+        changed = [name for name, sha256 in here["manifests"].items() if known["manifests"].get(name) != sha256]
+        identity: str = known["wandb"]
+        if not (isinstance(identity, str) and re.fullmatch(r"[\w-]+", identity)):
+            raise ValueError(f"its wandb is {identity!r}")
+        if not isinstance(known["resumed"], list):
+            raise TypeError("its resumed is no list")
     if changed:
         raise InputError(
             f"{folder} cannot go on: since it was begun, {', '.join(changed)} has changed",
@@ -163,7 +182,6 @@ def _begin(config: Config, data: SpeechDataModule, folder: Path, here: dict[str,
         known["resumed"].append({name: here[name] for name in ("command", "git", "machine", "packages")})
         write_json(folder / "data_report.json", data.report)
     write_json(file, known)
-    identity: str = known["wandb"]
     return identity
 
 
@@ -189,7 +207,8 @@ def evaluate(config: Config, folder: Path) -> dict[str, Any]:
     evaluation = score(config, make_module(config, data), data, checkpoint)
     scores = _scores(evaluation)
     identical = all(scores[split] == known[split] for split in scores if split in known)
-    _tell({**known, **scores}, identical, folder, data)
+    with understood(folder):
+        _tell({**known, **scores}, identical, folder, data)
     return {**scores, "identical": identical}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from datamodules.datamodule import SpeechDataModule
 from datamodules.errors import InputError
 from experiments.config import Config, load_run
-from experiments.files import BEST, read_json
+from experiments.files import BEST, read_json, understood
 from experiments.records import read_checkpoint
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.settings import AdaptationSettings, ConsistencySettings, ModelSettings
@@ -39,7 +39,9 @@ def read_teachers(config: Config, data: SpeechDataModule) -> list[AdversarialAut
 def _read(folder: Path, config: Config, data: SpeechDataModule) -> AdversarialAutoencoder:
     teacher = load_run(folder)
     checkpoint = read_checkpoint(folder / BEST)
-    if reasons := _reasons_against(folder, teacher, config, data):
+    with understood(folder / "data_report.json"):
+        reasons = _reasons_against(folder, teacher, config, data)
+    if reasons:
         raise InputError(f"trainer.teachers: {folder} {'; it '.join(reasons)}", _REMEDY)
     module = AdversarialAutoencoder(_emotion_alone(teacher.model), data.labels, total_steps=1, seed=0)
     found = checkpoint["state_dict"]

@@ -543,7 +543,7 @@ def test_a_damaged_parquet_table(tmp_path: Path) -> None:
         (None, r"db.yaml does not exist[\s\S]*set its root"),
         ("", r"db.yaml is not the header"),
         ("- a\n- b\n", r"db.yaml is not the header"),
-        ("name: [\n", r"db.yaml is not the header"),
+        ("name: [\n", r"db.yaml cannot be read as YAML"),
         ("name: x\nsource: y\n", r"db.yaml is not the header of a database in audformat: KeyError: 'usage'"),
         ("name: x\nsource: y\nusage: fun\n", r"db.yaml is not the header"),
         (

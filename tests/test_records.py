@@ -16,7 +16,7 @@ from datamodules.errors import InputError
 from experiments import records
 from experiments.files import make_folder, read_json, replacing
 from experiments.files import write_json as write
-from experiments.records import CheckpointFiles, environment, read_checkpoint
+from experiments.records import CheckpointFiles, HostileCheckpointError, environment, read_checkpoint
 
 
 def test_a_run_folder_is_made_once(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_checkpoints_come_back(tmp_path: Path) -> None:
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "epoch": Path("/")}, tmp_path / "best.ckpt")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(HostileCheckpointError, match=r"asks for pathlib\.PosixPath, and was not opened"):
         read_checkpoint(tmp_path / "best.ckpt")
 
 

@@ -155,7 +155,7 @@ def test_settings_mean_on_the_command_line_what_they_mean_in_the_file() -> None:
         (STUDY + "reference: foo", "reference is 'foo'", "There are: full, single_task."),
         (STUDY + "fold: [1]", "fold", "Repair the file."),
         (STUDY + "seeds: a", "mine.yaml: seeds: Invalid value", "Repair the file."),
-        ("experiments: [", r"mine.yaml: ", "Repair the file."),
+        ("experiments: [", r"mine.yaml cannot be read as YAML: ", "Repair the file."),
         (STUDY.replace("ravdess_cat", "ravdes_cat"), "unknown experiment 'ravdes_cat'", "ravdess_cat"),
         (STUDY.replace("trainer.epochs", "trainer.epoch"), "trainer.epoch", "trainer.epochs"),
         (STUDY.replace("trainer.epochs: 3", "trainer.epochs: 0"), "trainer.epochs is 0", "Give 1 or more."),

@@ -2,7 +2,6 @@
 
 import difflib
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,9 +17,10 @@ import pyarrow.parquet as pq
 import yaml  # type: ignore[import-untyped]
 
 from datamodules.corpora.base import Fault, Reader, Scale, Utterance, common_emotion
-from datamodules.corpora.options import check_columns, check_name, check_ranges, scale_of
+from datamodules.corpora.options import Inside, check_columns, check_name, check_ranges, scale_of, without_outside
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
+from datamodules.yaml_text import read_yaml_text
 
 HEADER = "db.yaml"
 
@@ -42,7 +42,6 @@ _GENDERS = {"female": "female", "f": "female", "woman": "female", "male": "male"
 _SPLITS = {"train": "train", "dev": "development", "test": "test"}
 # Large enough for any row; a row must not be longer.
 _CSV_BLOCK_BYTES = 1 << 23
-_UNPLAIN_PATH = re.compile(r"^/|\\|//|(^|/)\.\.?(/|$)")
 
 Segment = tuple[str, float, float]
 """File, start and end in seconds; a segment to the end of its file ends at infinity."""
@@ -76,6 +75,8 @@ class AudformatDatabase(Reader):
         ranges: Lowest and highest rating of a dimension where its scheme has no minimum and maximum; highest first
             when it is reversed.
         corpus: The corpus's name in manifests and reports.
+        outside: Whether media files may be elsewhere than below the root; whoever wrote the database then chooses which
+            files are read.
     """
 
     name = "audformat"
@@ -88,6 +89,11 @@ class AudformatDatabase(Reader):
     columns: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
     corpus: str = "audformat"
+    outside: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """See `Reader.options`; as it was before there was `outside`, where that is not given."""
+        return without_outside(super().options())
 
     def __post_init__(self) -> None:
         check_name(self.corpus)
@@ -104,7 +110,10 @@ class AudformatDatabase(Reader):
     def read(self, root: Path) -> Iterator[Utterance | Fault]:
         """Yields the database's segments and files, sorted; see `Reader.read`."""
         header = self._header(root)
-        layout = _Layout(self, header)
+        try:
+            layout = _Layout(self, header)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise self._no_header(root / HEADER, error) from error
         languages = header.languages or ["various"]
         # What other readers declare for their class, each database declares in its header.
         vars(self).update(
@@ -128,9 +137,10 @@ class AudformatDatabase(Reader):
         file = root / HEADER
         if not file.is_file():
             raise InputError(f"{self.corpus}: {file} does not exist", self.how_to_get)
+        text = read_yaml_text(file, most_bytes=64 << 20, most_values=5_000_000)  # speakers may be listed there
         try:
             # audformat's own loader makes any Python object that the header asks for.
-            plain = yaml.load(file.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            plain = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
             return Database.load_header_from_yaml(plain)
         except (
             yaml.YAMLError,
@@ -141,8 +151,13 @@ class AudformatDatabase(Reader):
             TypeError,
             ValueError,
         ) as e:
-            problem = f"{self.corpus}: {file} is not the header of a database in audformat: {type(e).__name__}: {e}"
-            raise InputError(problem, "write it again with audformat; it may hold plain values only") from e
+            raise self._no_header(file, e) from e
+
+    def _no_header(self, file: Path, error: Exception) -> InputError:
+        return InputError(
+            f"{self.corpus}: {file} is not the header of a database in audformat: {type(error).__name__}: {error}",
+            "write it again with audformat; it may hold plain values only",
+        )
 
 
 _Level = Literal["gold", "plain", "rater", "machine"]
@@ -354,6 +369,7 @@ class _Content:
 
     def __init__(self, layout: _Layout, root: Path) -> None:
         self.layout, self.root = layout, root
+        self._inside = Inside(root, layout.reader.outside)
         self.faults: list[Fault] = []
         self._files, self._segments = _Rows(), _Rows()
         self._emotions: dict[str, str | None] = {}  # by the corpus's own label
@@ -434,12 +450,12 @@ class _Content:
 
     def _path(self, file: str) -> str:
         """A media path, POSIX and relative to the root, which it must not leave."""
-        if not _UNPLAIN_PATH.search(file):
-            return file
-        path = file.replace("\\", "/")  # a database made on Windows
-        below = os.path.relpath(os.path.realpath(path) if path.startswith("/") else self.root / path, self.root)
-        if (below + "/").startswith("../"):
-            raise self.layout.error(f"the media file '{file}' leaves {self.root}", "set a root that holds all audio")
+        below = self._inside.below(file.replace("\\", "/"))  # in a database made on Windows
+        if below is None:
+            raise self.layout.error(
+                f"the media file '{file}' leaves {self.root}",
+                "set a root that holds all audio, or the reader's option outside=true if you trust the database",
+            )
         return below
 
     def _load(self, table: str, columns: list[tuple[_Key, _Column]], is_new: bool) -> None:
@@ -580,7 +596,9 @@ class _Content:
         try:
             if file.suffix == ".parquet":
                 # What comes may be more: a name before a dot is taken for that of a group.
-                return pq.ParquetFile(file).read(columns=names).select(names)
+                table = pq.ParquetFile(file).read(columns=names).select(names)
+                table.validate(full=True)
+                return table
             return pa.csv.read_csv(
                 file,
                 read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
@@ -589,7 +607,8 @@ class _Content:
                     include_columns=names, column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True
                 ),
             )
-        except (pa.ArrowException, KeyError) as error:
+        # Of damaged pages Arrow says that they could not be read, and of damaged names that they are no text.
+        except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
             raise self.layout.error(
                 f"{file} is not the table that {HEADER} describes: {error}", "save the database again with audformat"
             ) from error

@@ -2,10 +2,10 @@
 
 import csv
 import difflib
-import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from datamodules.corpora.base import Fault, Reader, Scale, Utterance, common_emotion, decode_text
-from datamodules.corpora.options import check_columns, check_name, check_ranges, scale_of
+from datamodules.corpora.options import Inside, check_columns, check_name, check_ranges, scale_of, without_outside
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 
@@ -46,13 +46,15 @@ class Table(Reader):
     """A CSV, TSV or Parquet table with a `path` column and any of the other `COLUMNS`.
 
     Paths are relative to the corpus root, which is the table's own folder unless it is set; a path that leaves the root
-    is refused. Everything but times and dimensions is read as text, so that speaker "03" stays "03".
+    is refused, be it by `..`, from `/` on or through a link, unless `outside` allows it. Everything but times and
+    dimensions is read as text, so that speaker "03" stays "03".
 
     Args:
         path: The table; relative to the root or to the working directory.
         columns: Own column names by ours, for example `{"emotion": "label", "path": "file"}`.
         ranges: Lowest and highest rating of a dimension where it is not [0, 1]; highest first when it is reversed.
         corpus: The corpus's name in manifests and reports.
+        outside: Whether paths may leave the root; whoever wrote the table then chooses which files are read.
     """
 
     name = "table"
@@ -67,6 +69,11 @@ class Table(Reader):
     columns: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, Sequence[float]] = field(default_factory=dict)
     corpus: str = "table"
+    outside: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """See `Reader.options`; as it was before there was `outside`, where that is not given."""
+        return without_outside(super().options())
 
     def __post_init__(self) -> None:
         check_name(self.corpus)
@@ -93,16 +100,18 @@ class Table(Reader):
         file = self._file(root)
         batches = _parquet(file) if file.suffix.lower() in (".parquet", ".pq") else _delimited(file)
         first_row, unit = 1, "row {} (counted from 1)"
+        inside = Inside(root, self.outside)
         if file.suffix.lower() not in (".parquet", ".pq"):
             first_row, unit = 2, "row {} (the header is row 1)"
         for batch in batches:
-            yield from _Batch(self, file, batch, first_row, unit).utterances(root)
+            yield from _Batch(self, file, batch, first_row, unit, inside).utterances(root)
             first_row += len(batch)
 
     def _file(self, root: Path) -> Path:
         for candidate in (root / Path(self.path).expanduser(), Path(self.path).absolute()):
-            if candidate.is_file():
-                return candidate.resolve()
+            with suppress(OSError, ValueError):  # what cannot be the name of a file
+                if candidate.is_file():
+                    return candidate.resolve()
         raise InputError(
             f"{self.corpus}: the table '{self.path}' does not exist in {root} or {Path.cwd()}", self.how_to_get
         )
@@ -111,8 +120,11 @@ class Table(Reader):
 class _Batch:
     """Some rows of a table on their way to utterances; every complaint names the row."""
 
-    def __init__(self, reader: Table, file: Path, batch: pa.RecordBatch, first_row: int, unit: str) -> None:
+    def __init__(
+        self, reader: Table, file: Path, batch: pa.RecordBatch, first_row: int, unit: str, inside: Inside
+    ) -> None:
         self.reader, self.file, self.first_row, self.unit = reader, file, first_row, unit
+        self.inside = inside
         names = [name.strip() for name in batch.schema.names]
         self.columns: dict[str, pa.Array] = {}
         for ours in reader.wanted:
@@ -140,7 +152,13 @@ class _Batch:
             yield Utterance(path, label=label, emotion=label and common_emotion(label), **values)
 
     def _text(self, name: str) -> pa.Array:
-        text = pc.utf8_trim_whitespace(pc.cast(self.columns[name], pa.string()))
+        try:
+            text = pc.utf8_trim_whitespace(pc.cast(self.columns[name], pa.string()))
+        except pa.ArrowException as error:  # of a kind that is no text, or of bytes that are none
+            raise InputError(
+                f"{self.reader.corpus}: {self.file}, column '{self.reader.columns.get(name, name)}': {error}",
+                "write the column as text, in UTF-8",
+            ) from error
         return pc.if_else(pc.is_in(text, pa.array(_MISSING)), None, text)
 
     def _words(self, name: str, known: Mapping[str, str | None]) -> list[str | None]:
@@ -187,11 +205,14 @@ class _Batch:
             if path is None:
                 self._refuse(row, "path", "the path is missing", "each row needs one")
             # Tables made on Windows; a file name with a real backslash has no chance to be meant.
-            path = path.replace("\\", "/")
-            # The root's own links are resolved already.
-            below = os.path.relpath(os.path.realpath(path) if path.startswith("/") else root / path, root)
-            if (below + "/").startswith("../"):
-                self._refuse(row, "path", f"'{path}' leaves the corpus root {root}", "set a root that holds all audio")
+            below = self.inside.below(path.replace("\\", "/"))
+            if below is None:
+                self._refuse(
+                    row,
+                    "path",
+                    f"'{path}' leaves the corpus root {root}",
+                    "set a root that holds all audio, or the reader's option outside=true if you trust the table",
+                )
             yield below
 
     def _refuse(self, row: int, name: str, problem: str, remedy: str) -> Never:
@@ -231,8 +252,11 @@ def _in_seconds(text: str | None) -> str | None:
 
 def _parquet(file: Path) -> Iterator[pa.RecordBatch]:
     try:
-        yield from pq.ParquetFile(file).iter_batches()
-    except pa.ArrowException as error:
+        for batch in pq.ParquetFile(file).iter_batches():
+            batch.validate(full=True)
+            yield batch
+    # Of damaged pages it says that they could not be read, and of damaged names that they are no text.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not a Parquet table: {error}", "write the table again") from error
 
 
@@ -245,7 +269,10 @@ def _delimited(file: Path) -> Iterator[pa.RecordBatch]:
         raise InputError(f"{file} is encoded in UTF-16", "save it as UTF-8")
     header = decode_text(head).rstrip("\n")
     delimiter = "\t" if file.suffix.lower() in (".tsv", ".tab") else max(",;\t", key=header.count)
-    names = next(csv.reader([header], delimiter=delimiter), [])
+    try:
+        names = next(csv.reader([header], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise InputError(f"{file} needs a header of column names, but begins: {header[:200]!r}") from error
     if len(set(names)) < len(names) or not names:
         raise InputError(f"{file} needs a header of distinct column names, but begins: {header[:200]!r}")
     try:

@@ -1,5 +1,6 @@
 """What a study consists of, read from its YAML, and the runs that it asks for, in the order that they are made."""
 
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +13,9 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
 from datamodules.settings import DataSettings
-from experiments.config import Config, load
-from experiments.files import find_yaml
+from datamodules.yaml_text import read_yaml_text
+from experiments.config import Config, check_interpolations, load
+from experiments.files import DAMAGED, find_yaml
 from experiments.study.record import Point, settings_hash
 
 FOLDER = Path(__file__).parents[1] / "studies"
@@ -275,19 +277,24 @@ def points(study: Study, plan: SystemPlan) -> Iterator[tuple[CurvePlan | None, i
 
 
 def _read(path: Path, schema: Any) -> Any:
+    text = read_yaml_text(path)
     try:
-        found = OmegaConf.load(path)
+        found = OmegaConf.load(io.StringIO(text))
+        check_interpolations(found, str(path))
         if schema is Study:
-            return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), found))
+            return _checked(OmegaConf.merge(OmegaConf.structured(Study), found))
         plans = cast(Mapping[str, Any], found)
-        return {
-            name: OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SystemPlan), plan))
-            for name, plan in plans.items()
-        }
-    except (YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException, AttributeError) as error:
-        first, *_ = str(error).splitlines()
+        return {name: _checked(OmegaConf.merge(OmegaConf.structured(SystemPlan), plan)) for name, plan in plans.items()}
+    except (YAMLError, OmegaConfBaseException, OSError, *DAMAGED) as error:  # the last but one: of a single number
+        first, *_ = str(error).splitlines() or [type(error).__name__]
         key = getattr(error, "full_key", None)
         raise InputError(f"{path}: {f'{key}: ' if key else ''}{first}", "Repair the file.") from error
+
+
+def _checked(merged: Any) -> Any:
+    plain = OmegaConf.to_object(merged)
+    OmegaConf.structured(plain)  # lists are looked into only then
+    return plain
 
 
 def _inline(value: Any) -> str:

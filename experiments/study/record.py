@@ -14,7 +14,7 @@ import numpy as np
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 from experiments.config import Config
-from experiments.files import read_json, replacing
+from experiments.files import read_json, replacing, understood
 
 RECORDS = "records.jsonl"
 
@@ -188,12 +188,25 @@ def record_of(
     Raises:
         InputError: The run is not complete, or was not tested.
     """
-    results = read_json(folder / "results.json")
-    if not (folder / "predictions_test.csv").exists():
+    if not (folder / "predictions_test.csv").exists() and (folder / "results.json").exists():
         raise InputError(
             f"{folder} has no scores of the test set, which records are made of",
             "Train it without trainer.test=false.",
         )
+    with understood(folder):
+        return _record_of(study, system, point, config, folder, features, teachers)
+
+
+def _record_of(
+    study: str,
+    system: str,
+    point: Point,
+    config: Config,
+    folder: Path,
+    features: Sequence[str],
+    teachers: Teachers,
+) -> Record:
+    results = read_json(folder / "results.json")
     git = read_json(folder / "environment.json")["git"] or {"commit": "", "dirty": False}
     confusion, moments = _by_speaker(folder / "predictions_test.csv", list(config.data.classes))
     dev = results["dev"]
@@ -265,17 +278,51 @@ def read_records(path: Path) -> list[Record]:
         return []
     names = {one.name for one in fields(Record)}
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             found = json.loads(line)
             if set(found) != names:
                 raise ValueError(f"its keys are {', '.join(found)}")
-        except (ValueError, TypeError) as error:
+            _check(found)
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise InputError(
                 f"{path}, line {number}, is no record of a run: {error}", "Remove the line: its run is then made again."
             ) from error
         records.append(Record(**found))
     return records
+
+
+def _check(found: dict[str, Any]) -> None:
+    """Checks what a record says; raises what is wrong."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        **dict.fromkeys(("study", "experiment", "system", "commit", "settings", "device"), str),
+        **dict.fromkeys(("fold", "seed", "parameters", "labelled"), int),
+        **dict.fromkeys(("train_seconds", "development"), (int, float)),
+        **dict.fromkeys(("point", "confusion_by_speaker", "moments_by_speaker"), dict),
+        "best_epoch": (int, type(None)),
+        "labels": list,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(found[name], kind) or (isinstance(found[name], int | float) and not _is_number(found[name])):
+            raise ValueError(f"its {name} is {found[name]!r}")
+    size = len(found["labels"])
+    if not all(isinstance(label, str) for label in found["labels"]):
+        raise ValueError("its labels are none")
+    for speaker, matrix in found["confusion_by_speaker"].items():
+        rows = [list(row) for row in matrix]
+        if [len(row) for row in rows] != [size] * size or not all(
+            isinstance(count, int) and _is_number(count) and count >= 0 for row in rows for count in row
+        ):
+            raise ValueError(f"its confusion matrix of {speaker} is none")
+    for speaker, moments in found["moments_by_speaker"].items():
+        if not set(moments) <= set(DIMENSIONS) or not all(
+            len(values) == 6 and all(map(_is_number, values)) and values[0] > 0 for values in moments.values()
+        ):
+            raise ValueError(f"its moments of {speaker} are none")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.files import read_json, replacing
+from experiments.files import check_ours, read_json, replacing
 from experiments.study import figures, statistics
 from experiments.study.figures import Estimate
 from experiments.study.plan import Run, Study, runs
@@ -81,6 +81,7 @@ def write_report(study: Study, records: list[Record], runs_folder: Path, folder:
         *(line for curve in along_curves for line in _finding_along(study, found, *curve)),
     ]
     folder.mkdir(parents=True, exist_ok=True)
+    check_ours(folder / REPORT, '<div class="finding">')
     with replacing(folder / REPORT) as stream:
         stream.write(
             _page(study, found, finding, {title: parts for title, parts in sections.items() if parts}).encode()

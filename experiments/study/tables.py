@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.files import replacing
+from experiments.files import check_ours, replacing
 from experiments.study import statistics
 from experiments.study.plan import CurvePlan, Run, Study, SystemPlan, points, runs
 from experiments.study.record import Record
@@ -17,6 +17,8 @@ from experiments.study.statistics import Results
 
 NONE = "–"
 """What a cell holds where there is nothing to tell."""
+MARKS = {"tables.md": "\n## commands\n", "tables.tex": "\\begin{table}\n"}
+"""The files of tables, each with what it always holds."""
 
 _MEASURES = {statistics.uar: "UAR", statistics.mean_concordance: "mean CCC"}
 
@@ -429,6 +431,8 @@ def write_tables(study: Study, records: Sequence[Record], folder: Path) -> None:
         "tables.tex": "\n".join(latex(table, study.name) for table in all_tables),
     }
     folder.mkdir(parents=True, exist_ok=True)
+    for name, mark in MARKS.items():
+        check_ours(folder / name, mark)
     for name, text in pages.items():
         with replacing(folder / name) as stream:
             stream.write(text.encode())

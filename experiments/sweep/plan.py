@@ -11,8 +11,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from datamodules.errors import InputError
-from experiments.config import Config, load
-from experiments.files import find_yaml
+from datamodules.yaml_text import read_yaml_text
+from experiments.config import Config, check_interpolations, load
+from experiments.files import DAMAGED, find_yaml
 from experiments.sweep.space import Parameter, arguments, read_space
 
 FOLDER = Path(__file__).parents[1] / "sweeps"
@@ -159,6 +160,7 @@ def sweep_of(config: dict[str, Any], origin: str) -> Sweep:
     if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 1):
         raise InputError(f"{origin}: run_cap is {cap!r}", "Give a number of trials, 1 or more.")
     _check_metric(config.get("metric"), origin)
+    check_interpolations(config.get("parameters"), origin)
     space = read_space(config.get("parameters"), origin, config["method"])
     halving = _halving(config["early_terminate"], origin) if "early_terminate" in config else None
     sweep = Sweep(name, config, space, halving)
@@ -168,9 +170,10 @@ def sweep_of(config: dict[str, Any], origin: str) -> Sweep:
 
 def _read(path: Path) -> dict[str, Any]:
     """What a YAML file says to W&B, which takes 1e-4 for a text."""
+    text = read_yaml_text(path)
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        config = yaml.safe_load(text)
+    except (yaml.YAMLError, *DAMAGED) as error:
         raise InputError(f"{path} cannot be read as YAML: {error}", "Repair the file.") from error
     if not isinstance(config, dict):
         raise InputError(f"{path} describes no sweep", "Write a YAML mapping: method, metric, parameters, command.")

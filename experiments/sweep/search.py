@@ -19,9 +19,10 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from datamodules.errors import InputError, explained
+from datamodules.yaml_text import read_yaml_text
 from experiments import claims
 from experiments.config import load
-from experiments.files import replacing
+from experiments.files import DAMAGED, replacing
 from experiments.sweep.plan import Halving, Sweep, sweep_of
 
 SWEEP = "sweep.yaml"
@@ -217,14 +218,15 @@ class Search:
 
 def _read(folder: Path) -> Sweep:
     file = folder / SWEEP
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
+    if not file.exists():
         raise InputError(
             f"{folder} is no folder of a sweep: {file} does not exist",
             "Give the last line that `python -m experiments.sweep create` printed.",
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        )
+    text = read_yaml_text(file)
+    try:
+        config = yaml.safe_load(text)
+    except (yaml.YAMLError, *DAMAGED) as error:
         raise InputError(f"{file} cannot be read: {error}", "Begin another sweep.") from error
     return sweep_of(config, str(file))
 
