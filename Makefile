@@ -21,7 +21,7 @@ ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train resume manifest evaluate predict novelty compare export study report sweep submit data pack bench test \
-	test-cluster chaos fuzz lint format clean
+	test-bench test-cluster chaos fuzz lint format clean
 
 # Missing variables are told before anything is installed.
 ifneq ($(filter train manifest pack,$(MAKECMDGOALS)),)
@@ -123,6 +123,9 @@ pack: $(READY) ## pack an experiment's corpora into few large files: EXP=<experi
 
 test: $(READY) ## run the tests [ARGS="-k splits"]
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGUMENTS)
+
+test-bench: $(READY) ## run the tests that start benchmarks, in small [ARGS="-k loop"]
+	@$(BIN)/python -m pytest -m bench $(ARGUMENTS)
 
 chaos: $(READY) ## kill trainings at random moments and see whether they go on as if nothing had been [ARGS="runs=50"]
 	@$(BIN)/python -m tests.chaos $(ARGUMENTS)

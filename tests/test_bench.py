@@ -152,6 +152,7 @@ def test_a_row_is_met_if_all_its_bars_are() -> None:
     assert [missed["also"][name]["met"] for name in "bc"] == [False, None]
 
 
+@pytest.mark.bench
 def test_rows_are_recorded_whatever_becomes_of_them(
     bench: Bench, rows: dict[str, Row], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +180,7 @@ def test_rows_are_recorded_whatever_becomes_of_them(
     assert "| elsewhere | skipped | ≥ 1 |  |  |  | the corpus is elsewhere |" in table
 
 
+@pytest.mark.bench
 def test_what_is_skipped_or_misses_its_bar_is_no_failure(bench: Bench, rows: dict[str, Row]) -> None:
     missed = Row("good", "works", at_least(99), works)
     assert running.run(bench, [missed, rows["elsewhere"]]) == 0
@@ -198,6 +200,7 @@ def test_each_row_is_written_when_it_is_done(bench: Bench, rows: dict[str, Row])
     assert json.loads((bench.output / RESULTS).read_text())["good"]["status"] == MEASURED
 
 
+@pytest.mark.bench
 def test_nothing_is_left_of_a_bench_that_is_killed(bench: Bench) -> None:
     script = f"""
 import signal
@@ -240,6 +243,7 @@ def _runs(process: int) -> bool:
     return True
 
 
+@pytest.mark.bench
 def test_rows_of_an_earlier_bench_stay(bench: Bench, rows: dict[str, Row], capsys: pytest.CaptureFixture[str]) -> None:
     running.run(bench, [rows["good"]])
     running.run(bench, [rows["elsewhere"]])
@@ -378,6 +382,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.bench
 @pytest.mark.parametrize(
     "name",
     [

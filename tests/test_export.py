@@ -279,7 +279,7 @@ def test_a_damaged_export_is_told(changed: Path) -> None:
     (changed / "model.safetensors").unlink()
     assert "does not exist" in said()
     (changed / "config.json").write_text("[1]")
-    with pytest.raises(InputError, match=r"is not the config\.json"):
+    with pytest.raises(InputError, match=r"config\.json is damaged"):
         read_export(changed)
 
 

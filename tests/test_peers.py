@@ -260,6 +260,7 @@ def test_the_loader_row_is_ours_by_the_best_of_the_others(tmp_path: Path, monkey
     assert found.details["peers"]["slow"]["repeats"] == [20, 20]
 
 
+@pytest.mark.bench
 def test_the_loader_row_goes_without_those_that_do_not_install(
     corpora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
