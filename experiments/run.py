@@ -50,6 +50,7 @@ from experiments.loggers import MetricsFile, log_results, logged
 from experiments.records import CheckpointFiles, environment, last_checkpoint, read_checkpoint, resumed_from
 from experiments.sweep import member
 from experiments.teachers import read_teachers
+from lightning_modules import processes
 from lightning_modules.adversarial_autoencoder import AdversarialAutoencoder
 from lightning_modules.heads import Head
 
@@ -148,6 +149,7 @@ def train(
                 "calibration": calibration(evaluation.predictions),
             }
             _write(config, module, data, folder, loggers, evaluation, results, checkpoint["state_dict"])
+        processes.leave()
     if trainer.is_global_zero:
         print_summary(results, data.report)
         print(folder, flush=True)
@@ -209,6 +211,7 @@ def evaluate(config: Config, folder: Path) -> dict[str, Any]:
     identical = all(scores[split] == known[split] for split in scores if split in known)
     with understood(folder):
         _tell({**known, **scores}, identical, folder, data)
+    processes.leave()
     return {**scores, "identical": identical}
 
 
@@ -230,6 +233,7 @@ def make_novelty(config: Config, folder: Path) -> None:
     evaluation = score(config, module, data, checkpoint, test=False)
     found = novelty.describe(module, checkpoint["state_dict"], data, evaluation.predictions["dev"].code)
     _keep_novelty(folder, found)
+    processes.leave()
 
 
 def score(

@@ -20,6 +20,12 @@ def rank() -> int:
     return distributed.get_rank() if count() > 1 else 0
 
 
+def leave() -> None:
+    """Ends what connects the processes: the interpreter's own end may come upon its threads and abort."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def total(x: Tensor) -> Tensor:
     """Sum over the processes, through which gradients come back from all of them."""
     if count() == 1:
