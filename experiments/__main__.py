@@ -28,24 +28,29 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=what)
         command.add_argument("experiment", help="name of an experiment, or a YAML file")
         command.add_argument("settings", nargs="*", help="key=value")
-    command = commands.add_parser("resume", help="go on with a run that was interrupted")
-    command.add_argument("run", type=Path, help="run folder")
-    command.add_argument("settings", nargs="*", help="key=value")
-    command = commands.add_parser("evaluate", help="score the best checkpoint of a run again")
-    command.add_argument("run", type=Path, help="run folder")
-    command.add_argument("settings", nargs="*", help="key=value")
-    command = commands.add_parser("novelty", help="let an older run tell how far speech is from what it was trained on")
-    command.add_argument("run", type=Path, help="run folder")
-    command.add_argument("settings", nargs="*", help="key=value")
-    command = commands.add_parser("predict", help="apply a run's model to recordings")
-    command.add_argument("run", type=Path, help="run folder, or a checkpoint in one")
-    command.add_argument("settings", nargs="*", help="audio=<file, folder or table> out=<csv, jsonl or parquet>")
+    for name, what, run, settings in (
+        ("resume", "go on with a run that was interrupted", "run folder", "key=value"),
+        ("evaluate", "score the best checkpoint of a run again", "run folder", "key=value"),
+        ("novelty", "let an older run tell how far speech is from what it was trained on", "run folder", "key=value"),
+        (
+            "predict",
+            "apply a run's model to recordings",
+            "run folder, a checkpoint in one, or an exported folder",
+            "audio=<file, folder or table> out=<csv, jsonl or parquet>",
+        ),
+        (
+            "export",
+            "share the best checkpoint of a run: weights, ONNX graph, model card",
+            "run folder",
+            "out=<folder>, records=<folder of the studies' records>",
+        ),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("run", type=Path, help=run)
+        command.add_argument("settings", nargs="*", help=settings)
     command = commands.add_parser("compare", help="tell what of runs is the same, and how far apart the rest is")
     command.add_argument("run", type=Path, help="run folder")
     command.add_argument("settings", nargs="+", metavar="other", help="run folder")
-    command = commands.add_parser("export", help="share the best checkpoint of a run: weights, ONNX graph, model card")
-    command.add_argument("run", type=Path, help="run folder")
-    command.add_argument("settings", nargs="*", help="out=<folder>, records=<folder of the studies' records>")
     command = commands.add_parser("data", help="download a corpus from its owners")
     command.add_argument("corpus", help="name of the corpus")
     command.add_argument("settings", nargs="*", help="data.root=<folder>")

@@ -29,7 +29,8 @@ from datamodules.errors import InputError
 from experiments.commands import finish, own_settings
 from experiments.hush import hush
 from tests.fuzzing.bounds import CPU_SECONDS, WALL_SECONDS, Watch, cpu_seconds, limit, outcome
-from tests.fuzzing.kinds import KINDS, Kind
+from tests.fuzzing.kind import Kind
+from tests.fuzzing.kinds import KINDS
 
 PER_PROCESS = 2000
 """Cases after which a process makes room for a fresh one."""

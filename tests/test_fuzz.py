@@ -12,7 +12,8 @@ import pytest
 from datamodules.errors import InputError
 from tests import fuzz
 from tests.fuzzing import breaking
-from tests.fuzzing.kinds import KINDS, Act, Simple
+from tests.fuzzing.kind import Act, Simple
+from tests.fuzzing.kinds import KINDS
 
 CASES = {"audio": 40, "annotations": 20, "tables": 40, "yaml": 8, "manifests": 30, "packs": 30, "decoded": 30}
 
