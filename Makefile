@@ -20,7 +20,7 @@ SHELL := bash
 ARGUMENTS = $(value ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train resume manifest evaluate predict novelty compare export study report sweep submit data pack bench test \
+.PHONY: help setup train resume manifest evaluate predict app novelty compare export study report sweep submit data pack bench test \
 	test-bench test-cluster chaos fuzz lint format clean
 
 # Missing variables are told before anything is installed.
@@ -29,7 +29,7 @@ ifeq ($(strip $(EXP)),)
 $(error EXP is missing: give EXP=<experiment>, one of: $(EXPERIMENTS))
 endif
 endif
-ifneq ($(filter resume evaluate predict novelty export,$(MAKECMDGOALS)),)
+ifneq ($(filter resume evaluate predict app novelty export,$(MAKECMDGOALS)),)
 ifeq ($(strip $(RUN)),)
 $(error RUN is missing: give RUN=<run folder>, the last line that `make train` printed)
 endif
@@ -90,6 +90,9 @@ evaluate: $(READY) ## score a run's best checkpoint again: RUN=<run folder> [ARG
 
 predict: $(READY) ## apply a run's model to recordings: RUN=<run folder> AUDIO=<file, folder or table> OUT=<csv, jsonl, parquet> [ARGS=…]
 	@$(BIN)/python -m experiments predict "$(RUN)" audio="$(AUDIO)" out="$(OUT)" $(ARGUMENTS)
+
+app: $(READY) ## try a model on speech that is recorded or uploaded, on a page of this machine: RUN=<run folder> [ARGS="port=7860"]
+	@$(BIN)/python -m experiments app "$(RUN)" $(ARGUMENTS)
 
 novelty: $(READY) ## let a run that was made without tell how far speech is from its training: RUN=<run folder> [ARGS=…]
 	@$(BIN)/python -m experiments novelty "$(RUN)" $(ARGUMENTS)
@@ -155,5 +158,5 @@ $(READY): pyproject.toml constraints.txt
 		echo 'Python 3.11 or newer is needed, and "$(PYTHON)" is not one: give PYTHON=<path of a newer one>' >&2; exit 2; }
 	@echo 'Setting up $(VENV): this takes a few minutes, once.' >&2
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[audformat,baselines,demo,dev,export,sweeps]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[app,audformat,baselines,demo,dev,export,sweeps]'
 	@touch $@

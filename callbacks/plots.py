@@ -16,7 +16,7 @@ from callbacks.metrics import accuracy, uar
 from datamodules.vocabulary import DIMENSIONS
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; its yellow is darkened to be seen on white.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a89b00", "#000000")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a89b00", "#000000")
 _MARKERS = "os^D"
 _UNKNOWN = "#c8c8c8"
 _STYLE: Any = {
@@ -252,7 +252,7 @@ def _scatter(axes: Axes, points: NDArray[np.float64], index: NDArray[np.int64], 
         dots(index >= 0, c=rank, cmap="viridis", alpha=0.7, label=f"{len(present)} groups")
     else:
         for order, group in enumerate(present):
-            colour, marker = _COLOURS[order % len(_COLOURS)], _MARKERS[order // len(_COLOURS)]
+            colour, marker = COLOURS[order % len(COLOURS)], _MARKERS[order // len(COLOURS)]
             dots(index == group, color=colour, marker=marker, alpha=0.7, label=names[group])
     if (index < 0).any():
         dots(index < 0, color=_UNKNOWN, zorder=0, label="unknown")
@@ -273,9 +273,9 @@ def _by_epoch(metrics: Mapping[str, NDArray[np.float64]], name: str) -> _Curve:
 
 def _curves(axes: Axes, curves: Mapping[str, _Curve], best_epoch: int | None) -> None:
     for i, (label, (epochs, values)) in enumerate(curves.items()):
-        colour = _COLOURS[i % len(_COLOURS)]
+        colour = COLOURS[i % len(COLOURS)]
         marker = "o" if len(epochs) == 1 else None
-        style = ("-", "--", ":")[i // len(_COLOURS) % 3]
+        style = ("-", "--", ":")[i // len(COLOURS) % 3]
         axes.plot(epochs, values, style, color=colour, label=label, linewidth=1.4, marker=marker, markersize=4)
         axes.plot(epochs[epochs == best_epoch], values[epochs == best_epoch], "o", color=colour, markersize=4)
     if best_epoch is not None:

@@ -39,6 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
             "audio=<file, folder or table> out=<csv, jsonl or parquet>",
         ),
         (
+            "app",
+            "try a model on speech that is recorded or uploaded, on a page of this machine",
+            "run folder, a checkpoint in one, or an exported folder",
+            "port=<number>",
+        ),
+        (
             "export",
             "share the best checkpoint of a run: weights, ONNX graph, model card",
             "run folder",
@@ -75,6 +81,11 @@ def _run(given: argparse.Namespace, settings: list[str]) -> None:
         from experiments.predict.command import predict
 
         predict(given.run, settings)
+        return
+    if given.command == "app":
+        from experiments.app.command import app
+
+        app(given.run, settings)
         return
     if given.command == "compare":
         with importing():

@@ -1,5 +1,6 @@
 """What the command lines share: settings of their own among others, and how they end."""
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
@@ -28,6 +29,40 @@ def own_settings(settings: Iterable[str], defaults: Mapping[str, str]) -> tuple[
         else:
             others.append(setting)
     return own, others
+
+
+def number(name: str, text: str, low: float, high: float, whole: bool = False) -> float:
+    """Reads a setting that is a number.
+
+    Args:
+        name: Of the setting.
+        text: What was given.
+        low: The least that it may be.
+        high: The most.
+        whole: Whether it has to be a whole number.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high or (whole and value != int(value)):
+        kind = "a whole number" if whole else "a number"
+        raise InputError(f"{name} is {text!r}", f"Give {kind} from {low:g} to {high:g}.")
+    return value
+
+
+def switch(name: str, text: str) -> bool:
+    """Reads a setting that is true or false.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if text not in ("true", "false"):
+        raise InputError(f"{name} is {text!r}", "Give true or false.")
+    return text == "true"
 
 
 def finish(command: Callable[[], int | None], interrupted: str = "interrupted") -> int:

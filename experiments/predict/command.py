@@ -13,7 +13,7 @@ from datamodules.audit import Segment
 from datamodules.bars import bar_of_utterances
 from datamodules.errors import InputError, explained
 from experiments.claims import release, take
-from experiments.commands import own_settings
+from experiments.commands import number, own_settings, switch
 from experiments.predict import load
 from experiments.predict.inputs import Stretch, find, stretches
 from experiments.predict.output import FORMATS, Key, Output
@@ -110,35 +110,18 @@ def read_request(settings: Sequence[str]) -> Request:
     out = Path(own["out"]).expanduser()
     if out.suffix.lower() not in FORMATS:
         raise InputError(f"out={out}: unknown kind of table", f"Give a name that ends in {', '.join(FORMATS)}.")
-    window_s = _number("window_s", own["window_s"], 0.1, _LONGEST_WINDOW_S)
+    window_s = number("window_s", own["window_s"], 0.1, _LONGEST_WINDOW_S)
     return Request(
         audio=Path(own["audio"]).expanduser(),
         out=out,
         root=Path(own["root"]).expanduser() if own["root"] else None,
         window_s=window_s,
-        hop_s=_number("hop_s", own["hop_s"], 0.01, window_s) if own["hop_s"] else window_s / 2,
-        batch=int(_number("batch", own["batch"], 1, _LARGEST_BATCH)),
-        code=_switch("code", own["code"]),
-        calibrate=_switch("calibrate", own["calibrate"]),
+        hop_s=number("hop_s", own["hop_s"], 0.01, window_s) if own["hop_s"] else window_s / 2,
+        batch=int(number("batch", own["batch"], 1, _LARGEST_BATCH, whole=True)),
+        code=switch("code", own["code"]),
+        calibrate=switch("calibrate", own["calibrate"]),
         accelerator=own["accelerator"],
     )
-
-
-def _number(name: str, text: str, low: float, high: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not low <= value <= high or (name == "batch" and value != int(value)):
-        kind = "a whole number" if name == "batch" else "a number"
-        raise InputError(f"{name} is {text!r}", f"Give {kind} from {low:g} to {high:g}.")
-    return value
-
-
-def _switch(name: str, text: str) -> bool:
-    if text not in ("true", "false"):
-        raise InputError(f"{name} is {text!r}", "Give true or false.")
-    return text == "true"
 
 
 def _columns(recogniser: "Recogniser", code: bool) -> list[str]:

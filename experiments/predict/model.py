@@ -130,7 +130,7 @@ def _of_run(folder: Path, file: Path, calibrate: bool) -> Model:
     if results.get("synthetic"):
         notes.append(_SYNTHETIC)
     if novelty is None and is_best:
-        notes.append(f"the column novelty stays empty: `make novelty RUN={folder}` fills it, if the corpora are there")
+        notes.append(f"novelty is not told: `make novelty RUN={folder}` sees to it, where the corpora are")
     temperature = None
     if "emotion" in {head.task or name for name, head in settings.heads.items()} and calibrate and is_best:
         temperature = _temperature(folder, results, module.labels)
