@@ -46,7 +46,7 @@ class Windows:
 
     def cut(self, log_mel: Tensor, frames: Tensor) -> Cut:
         """Windows of (batch, mels, frames) with ``frames`` (batch,) valid ones; short utterances stay whole."""
-        batch, mels, width = log_mel.shape
+        batch, _, width = log_mel.shape
         if width <= self.size:
             return Cut(log_mel, frames, torch.arange(batch, device=log_mel.device), batch)
         beyond = (frames - self.size).clamp(min=0)
@@ -56,5 +56,6 @@ class Windows:
         # Spread evenly from the first frame to the last.
         start = (nth * beyond[utterance]) // (counts[utterance] - 1).clamp(min=1)
         index = start[:, None] + torch.arange(self.size, device=log_mel.device)
-        windows = log_mel[utterance].gather(2, index[:, None].expand(-1, mels, -1))
+        # Windows alone are copied: with the whole utterance for each, memory would grow with the square of its length.
+        windows = log_mel.transpose(1, 2)[utterance[:, None], index].transpose(1, 2).contiguous()
         return Cut(windows, frames[utterance].clamp(max=self.size), utterance, batch)
