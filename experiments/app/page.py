@@ -37,11 +37,11 @@ def page(recogniser: Recogniser, name: str, window_s: float, hop_s: float) -> gr
         window_s: Length of the windows over time, in seconds.
         hop_s: From the beginning of a window to that of the next one.
     """
-    kinds: tuple[tuple[str, str, Sequence[str], Any], ...] = (
-        ("emotion", "probability", recogniser.emotions, [0, 1]),
-        ("dimensions", "0 to 1, upwards", recogniser.dimensions, None),  # a model may go beyond the ratings' range
+    kinds: tuple[tuple[str, str, Sequence[str]], ...] = (
+        ("emotion", "probability", recogniser.emotions),
+        ("dimensions", "0 to 1, upwards", recogniser.dimensions),
     )
-    told = " and ".join(kind for kind, _, names, _ in kinds if names)
+    told = " and ".join(kind for kind, _, names in kinds if names)
     notes = "".join(f"\n**{note}**\n" for note in recogniser.model.notes)
     axis = f"time in s (middle of a window of {window_s:g} s)"
     blocks: gr.Blocks
@@ -69,10 +69,9 @@ def page(recogniser: Recogniser, name: str, window_s: float, hop_s: float) -> gr
                         color_title=kind,
                         colors_in_legend=list(names),
                         color_map=dict(zip(names, cycle(COLOURS))),
-                        y_lim=limits,
                         label=f"{kind.capitalize()} over time",
                     )
-                    for kind, what, names, limits in kinds
+                    for kind, what, names in kinds
                     if names
                 ]
 
@@ -110,12 +109,19 @@ def _novelty(novelty: float) -> str:
     return _NOVELTY.format(novelty=novelty) + doubt
 
 
-def _curves(heard: Heard, scores: Callable[[Recognition], dict[str, float]]) -> pd.DataFrame:
-    """Long format; where there is no speech, there is a gap."""
+def _curves(heard: Heard, scores: Callable[[Recognition], dict[str, float]]) -> gr.LinePlot:
+    """The curves; windows without speech have no point."""
+    there = [row for row in heard.windows if row.found is not None]
+    middles = [[(row.start + (row.end or row.start)) / 2] for row in there]
+    if len(there) == 1:
+        middles = [[there[0].start, there[0].end or there[0].start]]  # of a single point there is nothing to be seen
     rows = [
-        (round((row.start + (row.end or row.start)) / 2, 3), score, name)
-        for row in heard.windows
+        (round(time, 3), score, name)
+        for row, times in zip(there, middles, strict=True)
         if row.found is not None
         for name, score in scores(row.found).items()
+        for time in times
     ]
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    # Of dimensions, a model may go beyond the range of the ratings.
+    limits: list[float | None] = [min([0, *(row[1] for row in rows)]), max([1, *(row[1] for row in rows)])]
+    return gr.LinePlot(pd.DataFrame(rows, columns=_COLUMNS), y_lim=limits)
