@@ -301,7 +301,7 @@ def test_a_run_without_calibration_and_novelty_is_calibrated_and_can_be_given_th
     (old / novelty.FILE).unlink()
     (row,) = predict(old, recordings / "a.wav", tmp_path / "out.csv")
     assert row["novelty"] == ""
-    assert f"`make novelty RUN={old}` fills it" in capsys.readouterr().err
+    assert f"`make novelty RUN={old}` sees to it" in capsys.readouterr().err
     assert load(old, accelerator="cpu").model.temperature == pytest.approx(temperature, rel=1e-6)
     assert main(["novelty", str(old)]) == 0
     assert (old / novelty.FILE).read_bytes() == before

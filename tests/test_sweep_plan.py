@@ -87,6 +87,7 @@ def test_a_trial_is_the_command_that_w_and_b_s_agent_would_run(tmp_path: Path) -
         ({"max_iter": 27, "s": 2}, Halving(3, 3, 27)),
         ({"max_iter": 60, "s": 2, "eta": 3}, Halving(6, 3, 60)),
         ({"max_iter": 8, "s": 9, "eta": 2}, Halving(1, 2, 8)),
+        ({"max_iter": 8, "s": 10**9, "eta": 2}, Halving(1, 2, 8)),
     ],
 )
 def test_early_termination(tmp_path: Path, rule: dict[str, Any], halving: Halving) -> None:
@@ -138,6 +139,7 @@ def test_its_name(tmp_path: Path) -> None:
         ({"run_cap": "many"}, ["run_cap is 'many'"]),
         ({"early_terminate": {"type": "median"}}, ["early_terminate is {'type': 'median'}"]),
         ({"early_terminate": {"type": "hyperband"}}, ["Give min_iter, or max_iter and s"]),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 3, 4: 5}}, ["early_terminate has type, min_iter, 4"]),
         ({"early_terminate": {"type": "hyperband", "max_iter": 27}}, ["Give min_iter, or max_iter and s"]),
         ({"early_terminate": {"type": "hyperband", "min_iter": 3, "eta": 2.5}}, ["early_terminate.eta is 2.5"]),
         ({"early_terminate": {"type": "hyperband", "min_iter": 0}}, ["early_terminate.min_iter is 0"]),

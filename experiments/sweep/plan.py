@@ -203,7 +203,7 @@ def _halving(rule: Any, origin: str) -> Halving:
         raise InputError(f"{origin} is {rule}", "Write early_terminate: {type: hyperband, min_iter: <epochs>}.")
     kinds = [{"type", "min_iter", "eta", "strict"}, {"type", "max_iter", "s", "eta", "strict"}]
     if not any(set(rule) <= kind for kind in kinds) or not {"min_iter", "s"} & set(rule):
-        raise InputError(f"{origin} has {', '.join(rule)}", "Give min_iter, or max_iter and s; and eta, if not 3.")
+        raise InputError(f"{origin} has {', '.join(map(str, rule))}", "Give min_iter, or max_iter and s; and eta, if not 3.")
     if rule.get("strict", True) is not True:
         raise InputError(f"{origin}.strict is {rule['strict']}", "Leave it out: trials are compared at the epoch.")
     for key, low in (("min_iter", 1), ("max_iter", 1), ("s", 1), ("eta", 2)):
@@ -214,7 +214,9 @@ def _halving(rule: Any, origin: str) -> Halving:
     if "min_iter" in rule:
         return Halving(rule["min_iter"], eta, None)
     last = rule["max_iter"]
-    steps = max((step for step in range(1, rule["s"] + 1) if last // eta**step), default=0)
+    steps = 0
+    while steps < rule["s"] and last // eta ** (steps + 1):
+        steps += 1
     if not steps:
         raise InputError(f"{origin}: max_iter is {last} and eta {eta}", "Give a max_iter of eta or more.")
     return Halving(last // eta**steps, eta, last)
