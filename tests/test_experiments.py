@@ -309,10 +309,17 @@ def test_a_manifest_is_made_without_training(corpora: Path, tmp_path: Path, caps
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["data_report.json"]
 
 
-def test_two_processes_make_one_run(corpora: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "experiments", "train", "ravdess_cat", "trainer.devices=2", *runs.SMALL]
+# Float32, and layers that do not round otherwise where a batch is shared: PyTorch's batch normalisation does.
+EXACT = ("trainer.precision=32-true", "model.encoder.normalisation=group", "model.augmentation.mixup=0.4")
+
+
+@pytest.fixture(scope="module")
+def of_two(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What a training in two processes printed, and its folder."""
+    output = tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "experiments", "train", "ravdess_cat", "trainer.devices=2", *runs.SMALL, *EXACT]
     done = subprocess.run(
-        [*command, *runs.places(corpora, tmp_path)],
+        [*command, *runs.places(corpora, output)],
         cwd=ROOT,
         env={**os.environ, "WANDB_SILENT": "false"},
         capture_output=True,
@@ -321,9 +328,14 @@ def test_two_processes_make_one_run(corpora: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    (folder,) = tmp_path.glob("*/*")
-    assert done.stdout.splitlines()[-1] == str(folder)
-    assert done.stdout.count("W&B: offline") == done.stdout.count("Epoch 0/0") == 1
+    (folder,) = output.glob("*/*")
+    return done.stdout, folder
+
+
+def test_two_processes_make_one_run(of_two: tuple[str, Path]) -> None:
+    printed, folder = of_two
+    assert printed.splitlines()[-1] == str(folder)
+    assert printed.count("W&B: offline") == printed.count("Epoch 0/0") == 1
     check_records(folder, labelled=["ravdess"])
     assert len(list(folder.glob("wandb/offline-run-*"))) == 1
 
@@ -331,15 +343,9 @@ def test_two_processes_make_one_run(corpora: Path, tmp_path: Path) -> None:
     assert main(["evaluate", str(folder), "trainer.devices=1", "wandb.enabled=false"]) == 0
 
 
-def test_two_processes_train_the_model_of_one(corpora: Path, tmp_path: Path) -> None:
-    # Float32, and layers that do not round otherwise where a batch is shared: PyTorch's batch normalisation does.
-    settings = ("trainer.precision=32-true", "model.encoder.normalisation=group", "model.augmentation.mixup=0.4")
-    alone = runs.train("ravdess_cat", corpora, tmp_path / "one", *settings)
-    command = [sys.executable, "-m", "experiments", "train", "ravdess_cat", "trainer.devices=2", *runs.SMALL, *settings]
-    places = [*runs.places(corpora, tmp_path / "two"), "wandb.enabled=false"]
-    subprocess.run([*command, *places], cwd=ROOT, check=True, timeout=240, stdout=subprocess.DEVNULL)
-    (folder,) = (tmp_path / "two").glob("*/*")
-    one, two = (torch.load(run / "checkpoints" / "best.ckpt", weights_only=True) for run in (alone, folder))
+def test_two_processes_train_the_model_of_one(of_two: tuple[str, Path], corpora: Path, tmp_path: Path) -> None:
+    alone = runs.train("ravdess_cat", corpora, tmp_path, *EXACT)
+    one, two = (torch.load(run / "checkpoints" / "best.ckpt", weights_only=True) for run in (alone, of_two[1]))
     for name, weight in one["state_dict"].items():
         # What a softmax does not see has a gradient of rounding alone, which the optimiser makes as large as any.
         if name != "encoder.pool.score.2.bias":

@@ -23,6 +23,8 @@ from lightning_modules.settings import AugmentationSettings, ConsistencySettings
 from tests import fakes, runs
 from tests.small import batch, model, settings
 
+WORLD = 4
+"""Processes."""
 SMALL = settings()
 KINDS: dict[str, dict[str, Any]] = {
     "all heads, mixture prior": {},
@@ -93,21 +95,17 @@ def step(kind: str, given: Batch) -> dict[str, Tensor]:
     return found
 
 
-def steps(rank: int, world: int, folder: Path) -> None:
+def steps(rank: int, folder: Path) -> None:
     for kind in KINDS:
-        found = step(kind, part_of(whole_batch(), rank, world))
+        found = step(kind, part_of(whole_batch(), rank, WORLD))
         torch.save(found, folder / f"{kind}-{rank}.pt")
 
 
-def in_processes(work: Callable[[int, int, Path], None], world: int, folder: Path) -> None:
-    """Has processes do something, each with its number, how many they are, and a folder."""
-    spawn(_begin, (work, world, folder), world)  # type: ignore[no-untyped-call]
-
-
-def _begin(rank: int, work: Callable[[int, int, Path], None], world: int, folder: Path) -> None:
+def _begin(rank: int, works: dict[str, Callable[[int, Path], None]], folder: Path) -> None:
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=world)
-    work(rank, world, folder)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=WORLD)
+    for name, work in works.items():
+        work(rank, folder / name)
     distributed.destroy_process_group()
 
 
@@ -118,16 +116,20 @@ def apart(one: Tensor, other: Tensor) -> float:
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("steps")
-    in_processes(steps, 4, folder)
+    """What four processes left, by each work's name: to start them takes longer than what they do."""
+    folder = tmp_path_factory.mktemp("four")
+    works = {"steps": steps, "normalise": normalise_a_part, "correlate": correlate, "means": keep_means}
+    for name in works:
+        (folder / name).mkdir()
+    spawn(_begin, (works, folder), WORLD)  # type: ignore[no-untyped-call]
     return folder
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_is_that_of_one_process(kind: str, four: Path) -> None:
     expected = step(kind, whole_batch())
-    for rank in range(4):
-        found = torch.load(four / f"{kind}-{rank}.pt", weights_only=True)
+    for rank in range(WORLD):
+        found = torch.load(four / "steps" / f"{kind}-{rank}.pt", weights_only=True)
         assert found.keys() == expected.keys()
         # A thousandth of what a mistake does: float32 sums in another order, through a dozen layers.
         differing = {name: distance for name in found if (distance := apart(expected[name], found[name])) > 1e-4}
@@ -157,45 +159,48 @@ def speech_like() -> tuple[Tensor, Tensor]:
     return x.contiguous(memory_format=torch.channels_last), torch.randn(8, 5, 6, 7, generator=generator)
 
 
-def normalise_a_part(rank: int, world: int, folder: Path) -> None:
+def part(rank: int) -> slice:
+    """Two of eight."""
+    return slice(2 * rank, 2 * rank + 2)
+
+
+def normalise_a_part(rank: int, folder: Path) -> None:
     x, gradient = speech_like()
     norm = BatchNorm(5)
-    of = slice(rank * 2, rank * 2 + 2) if world == 4 else slice(rank * 4, rank * 4 + 4)
+    of = part(rank)
     y, slope = normalised(norm, x[of], gradient[of])
     weights = [norm.weight.grad, norm.bias.grad]
-    sums = [processes.mean(weight) * world for weight in weights if weight is not None]
+    sums = [processes.mean(weight) * WORLD for weight in weights if weight is not None]
     norm.alone = True
     own = norm(x[of]).detach()
     norm.eval()
     torch.save([y, slope, *sums, own, norm(x[of]).detach(), norm.state_dict()], folder / f"{rank}.pt")
 
 
-def test_batch_normalisation_of_all_processes(tmp_path: Path) -> None:
-    in_processes(normalise_a_part, 2, tmp_path)
+def test_batch_normalisation_of_all_processes(four: Path) -> None:
     x, gradient = speech_like()
     norm = nn.BatchNorm2d(5).double()
     y, slope = normalised(norm, x.double(), gradient.double())
-    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    torch.testing.assert_close(torch.cat([part[0] for part in parts]).double(), y, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(torch.cat([part[1] for part in parts]).double(), slope, atol=1e-5, rtol=1e-5)
+    parts = [torch.load(four / "normalise" / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+    torch.testing.assert_close(torch.cat([one[0] for one in parts]).double(), y, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.cat([one[1] for one in parts]).double(), slope, atol=1e-5, rtol=1e-5)
     assert norm.weight.grad is not None
-    for number, part in enumerate(parts):
-        torch.testing.assert_close(part[2].double(), norm.weight.grad, atol=1e-4, rtol=1e-5)
-        torch.testing.assert_close(part[3].double(), norm.bias.grad, atol=1e-4, rtol=1e-5)
-        half = slice(number * 4, number * 4 + 4)
-        torch.testing.assert_close(part[4], nn.BatchNorm2d(5)(x[half]).detach())  # alone
-        assert part[6]["num_batches_tracked"] == 2
+    for rank, one in enumerate(parts):
+        torch.testing.assert_close(one[2].double(), norm.weight.grad, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(one[3].double(), norm.bias.grad, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(one[4], nn.BatchNorm2d(5)(x[part(rank)]).detach())  # alone
+        assert one[6]["num_batches_tracked"] == 2
     assert not torch.equal(parts[0][6]["running_mean"], parts[1][6]["running_mean"])  # the second time, each its own
 
 
-def correlate(rank: int, world: int, folder: Path) -> None:
+def correlate(rank: int, folder: Path) -> None:
     prediction, target = ratings()
-    mine = slice(rank, None, world)
+    mine = slice(rank, None, WORLD)
     own = prediction[mine].clone().requires_grad_()
     loss = concordance_loss(own, target[mine])
     torch.autograd.backward(loss)
     assert own.grad is not None
-    torch.save([loss.detach(), own.grad / world], folder / f"{rank}.pt")
+    torch.save([loss.detach(), own.grad / WORLD], folder / f"{rank}.pt")
 
 
 def ratings() -> tuple[Tensor, Tensor]:
@@ -206,20 +211,19 @@ def ratings() -> tuple[Tensor, Tensor]:
     return prediction, target
 
 
-def test_concordance_is_of_the_whole_batch_and_no_mean_over_processes(tmp_path: Path) -> None:
-    in_processes(correlate, 3, tmp_path)
+def test_concordance_is_of_the_whole_batch_and_no_mean_over_processes(four: Path) -> None:
     prediction, target = ratings()
     prediction.requires_grad_()
     loss = concordance_loss(prediction, target)
     torch.autograd.backward(loss)
     assert prediction.grad is not None
-    for rank in range(3):
-        found, slope = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+    for rank in range(WORLD):
+        found, slope = torch.load(four / "correlate" / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(found, loss.detach())
-        torch.testing.assert_close(slope, prediction.grad[rank::3])
+        torch.testing.assert_close(slope, prediction.grad[rank::WORLD])
 
 
-def keep_means(rank: int, world: int, folder: Path) -> None:
+def keep_means(rank: int, folder: Path) -> None:
     means = EpochMeans()
     means.add({"loss": torch.tensor(1.0 + rank)}, 4)
     state = means.state_dict()
@@ -229,12 +233,11 @@ def keep_means(rank: int, world: int, folder: Path) -> None:
     torch.save([state["sums"], again.state_dict()["sums"]], folder / f"{rank}.pt")
 
 
-def test_a_checkpoint_holds_the_sums_of_every_process(tmp_path: Path) -> None:
-    in_processes(keep_means, 2, tmp_path)
-    for rank in range(2):
-        kept, gone_on = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert kept.tolist() == [[4.0], [8.0]]
-        assert gone_on.tolist() == [[44.0], [48.0]]
+def test_a_checkpoint_holds_the_sums_of_every_process(four: Path) -> None:
+    for rank in range(WORLD):
+        kept, gone_on = torch.load(four / "means" / f"{rank}.pt", weights_only=True)
+        assert kept.tolist() == [[4.0], [8.0], [12.0], [16.0]]
+        assert gone_on.tolist() == [[44.0], [48.0], [52.0], [56.0]]
 
 
 def test_one_process_draws_as_pytorch_does() -> None:

@@ -203,7 +203,9 @@ def _halving(rule: Any, origin: str) -> Halving:
         raise InputError(f"{origin} is {rule}", "Write early_terminate: {type: hyperband, min_iter: <epochs>}.")
     kinds = [{"type", "min_iter", "eta", "strict"}, {"type", "max_iter", "s", "eta", "strict"}]
     if not any(set(rule) <= kind for kind in kinds) or not {"min_iter", "s"} & set(rule):
-        raise InputError(f"{origin} has {', '.join(map(str, rule))}", "Give min_iter, or max_iter and s; and eta, if not 3.")
+        raise InputError(
+            f"{origin} has {', '.join(map(str, rule))}", "Give min_iter, or max_iter and s; and eta, if not 3."
+        )
     if rule.get("strict", True) is not True:
         raise InputError(f"{origin}.strict is {rule['strict']}", "Leave it out: trials are compared at the epoch.")
     for key, low in (("min_iter", 1), ("max_iter", 1), ("s", 1), ("eta", 2)):
