@@ -274,7 +274,7 @@ def inspect_all(
         inspect: What is done with each segment; a function that processes can import.
 
     Raises:
-        BrokenProcessPool: If processes cannot even start.
+        InputError: Processes cannot even start.
     """
     work = partial(_inspect_plainly, root, settings, inspect)
     for results in work_off(work, chunks, partial(_crashed, root), workers):

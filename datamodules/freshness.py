@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from datamodules.audit import file_stamp
 from datamodules.locks import open_unlinked
+from datamodules.processes import refuse_to_begin_again
 
 # Paths in bytes: the file systems of others hold names in all encodings.
 _SCHEMA = pa.schema([("path", pa.binary()), ("size", pa.int64()), ("mtime_ns", pa.int64())])
@@ -86,6 +87,7 @@ def lock(file: Path) -> Iterator[int]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            refuse_to_begin_again()
             print(f"Waiting for another process that is at work: it holds {file}", file=sys.stderr, flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield stream.fileno()

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
+from datamodules.errors import InputError
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -18,6 +21,7 @@ ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Signals that ask a program to stop: ctrl-C, what schedulers send before they take a machine away, and what they can
 be told to send before time is up."""
 
+_UNGUARDED = 'put what it does below `if __name__ == "__main__":`, or each of them would do it again.'
 _IN_FLIGHT_PER_WORKER = 4
 _TOO_FEW_CHUNKS = 4
 
@@ -31,6 +35,16 @@ def ignore(*signals: signal.Signals) -> None:
     """Leaves signals, which a terminal or a scheduler sends to all processes, to the main one."""
     for one in signals:
         signal.signal(one, signal.SIG_IGN)
+
+
+def refuse_to_begin_again() -> None:
+    """Ends a process that runs the user's script again, instead of what it was started for.
+
+    Processes import the script that starts them, as far as ``if __name__ == "__main__":`` lets them; without, each
+    would wait for what its parent holds, and the parent for them.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(f"{sys.argv[0]}: {_UNGUARDED}")
 
 
 def work_off(
@@ -52,7 +66,7 @@ def work_off(
             here.
 
     Raises:
-        BrokenProcessPool: If processes cannot even start.
+        InputError: Processes cannot even start.
     """
     workers = workers or available_cores()
     chunks = iter(chunks)
@@ -104,7 +118,10 @@ class _Pool(Generic[Job, Result]):
         """Does a job of a chunk that broke the pool, so that only the culprit breaks its process."""
         if self.single is None:
             self.single = _start(1)
-            self.single.submit(int).result()  # raises if not the job but the process is to blame
+            try:
+                self.single.submit(int).result()
+            except BrokenProcessPool as error:  # not the job but the process is to blame
+                raise InputError("the processes that are to help do not start", f"In a script: {_UNGUARDED}") from error
         try:
             return self.single.submit(self.work, job).result()
         except BrokenProcessPool:

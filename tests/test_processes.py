@@ -39,3 +39,27 @@ def test_they_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         time.sleep(0.1)
     os.kill(worker, 9)
     pytest.fail(f"process {worker} went on without its parent")
+
+
+UNGUARDED = """
+from pathlib import Path
+from datamodules.freshness import lock
+from datamodules.processes import work_off
+
+with lock(Path("held.lock")):
+    print(list(work_off(abs, [[-1]] * 8, abs, 2)))
+"""
+
+
+def test_a_script_that_its_own_processes_would_run_again_ends(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert f"{script}: put what it does below `if __name__" in done.stderr
+    assert "InputError: the processes that are to help do not start" in done.stderr
+    assert not done.stdout
