@@ -1,12 +1,8 @@
 """The LightningDataModule: corpora to manifests, splits, pools and loaders."""
 
-import difflib
 import logging
-import os
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,27 +12,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.batch import LABELLED, SPEAKER, UNLABELLED, Batch, Labels
-from datamodules.building import build_manifest, check_usable
 from datamodules.cells import Integers, Rows
-from datamodules.collection import Collection, Subset
-from datamodules.corpora import CORPORA, MissingCorpusError, all_missing, find_root, make_reader
-from datamodules.corpora.base import Reader
+from datamodules.collection import Subset
+from datamodules.corpora import CORPORA
 from datamodules.dataset import Collate, SpeechDataset
-from datamodules.decoding import decode_corpus, decoded_bytes
+from datamodules.decoding import decoded_bytes
 from datamodules.errors import InputError
 from datamodules.exclusion import excluded
+from datamodules.gathering import Gathering, check_corpora
 from datamodules.guard import guard
 from datamodules.labelling import Labelling
 from datamodules.manifest import Manifest
-from datamodules.packing import Pack
 from datamodules.pool import Indices, Lookup, Pool
 from datamodules.processes import ASKED, available_cores, ignore
 from datamodules.report import check_classes, data_report
 from datamodules.ring import CollateInRing, Ring
 from datamodules.sampler import QuotaBatchSampler, WholeSetSampler
-from datamodules.settings import CorpusSettings, DataSettings
+from datamodules.settings import DataSettings
 from datamodules.shares import auxiliary_share, labelled_share
-from datamodules.speech import Files, Source
+from datamodules.speech import Source
 from datamodules.splits import CorpusColumns, Split, SplitSettings, make_split
 from datamodules.vocabulary import GENDERS
 
@@ -119,38 +113,13 @@ class SpeechDataModule(LightningDataModule):
                     "Take it out of one of the two, or let so many of its speakers be trained on, without labels, and "
                     "not tested: split.adaptation_speakers=2.",
                 )
-        self._check_corpora(names)
+        check_corpora(settings.corpora, names)
         divided = [*settings.labelled, *split.test_corpora]
         used = [one for one in settings.auxiliary if settings.auxiliary_share > 0 or one.corpus in divided]
         # A batch holds its parts in this order, see `Batch.sizes`.
         self.auxiliary = sorted(used, key=lambda one: ROLES[one.role])
-        names = [*divided, *(one.corpus for one in self.auxiliary)]
-        self.readers = {name: self._reader(name) for name in dict.fromkeys(names)}
-        self.synthetic = any(self.readers[name].synthetic for name in divided)
-
-    def _check_corpora(self, used: list[str]) -> None:
-        """Refuses settings of corpora that do not exist, and exclusions that would not happen."""
-        for name, settings in self.settings.corpora.items():
-            if name in used:
-                continue
-            known = [*CORPORA, *used]
-            if name not in known and not settings.reader:
-                near = difflib.get_close_matches(name, known, 3)
-                raise InputError(
-                    f"data.corpora.{name}: there is no corpus of that name",
-                    f"Did you mean: {', '.join(near)}?" if near else f"There are: {', '.join(dict.fromkeys(known))}.",
-                )
-            if settings.exclude_speakers:
-                raise InputError(
-                    f"data.corpora.{name}.exclude_speakers: the experiment does not use {name}",
-                    f"It uses: {', '.join(dict.fromkeys(used))}.",
-                )
-
-    def _reader(self, corpus: str) -> Reader:
-        settings = self._settings(corpus)
-        if not settings.reader:
-            return make_reader(corpus, settings.options)
-        return make_reader(settings.reader, settings.options | {"corpus": corpus})
+        self.gathering = Gathering(settings, divided, self.auxiliary)
+        self.synthetic = any(self.gathering.readers[name].synthetic for name in divided)
 
     def prepare_data(self) -> None:
         """Finds the corpora and builds their manifests, unless they are there.
@@ -160,103 +129,16 @@ class SpeechDataModule(LightningDataModule):
         """
         # Lightning calls this again before it trains: what is in use is not built anew.
         if not hasattr(self, "collection"):
-            self.build(self.settings.rebuild)
-
-    def build(self, rebuild: bool = False) -> Collection:
-        """The corpora of the experiment, from their manifests or packs; makes manifests that are not there.
-
-        Raises:
-            InputError: As `prepare_data`.
-        """
-        roots = self.roots()
-        # A corpus may play two parts: it is hashed if one of them wants it.
-        hashed = {one.corpus for one in self.auxiliary if one.hash_content}
-        hashed |= {*self.settings.labelled, *self.split_settings.test_corpora}
-        manifests = []
-        for name, reader in self.readers.items():
-            if name in self.packs:
-                self.packs[name].check(reader, name in hashed)
-                manifest = self.packs[name].manifest
-                check_usable(manifest, self.settings.max_bad_fraction)
-            else:
-                manifest = build_manifest(
-                    reader,
-                    roots[name],
-                    Path(self.settings.cache),
-                    hash_content=name in hashed,
-                    max_bad_fraction=self.settings.max_bad_fraction,
-                    rebuild=rebuild,
-                )
-            manifests.append(manifest)
-        return Collection(manifests)
-
-    @cached_property
-    def packs(self) -> dict[str, Pack]:
-        """The corpora that are read from packs.
-
-        Raises:
-            InputError: A pack that is named is none, or is damaged, or the folder of packs has none of the corpora.
-        """
-        folder = Path(self.settings.packed).expanduser() if self.settings.packed else None
-        packs = {}
-        for name in self.readers:
-            if own := self._settings(name).packed:
-                packs[name] = Pack(Path(own))
-            elif folder and os.path.lexists(folder / name):
-                packs[name] = Pack(folder / name)
-        if folder and not any(os.path.lexists(folder / name) for name in self.readers):
-            raise InputError(
-                f"data.packed: {folder} has no pack of {', '.join(self.readers)}", "`make pack` writes packs."
-            )
-        return packs
+            self.gathering.build(self.settings.rebuild)
 
     @cached_property
     def sources(self) -> list[Source]:
         """The speech of each corpus of the collection, after ``setup``; decodes what is to be decoded once."""
-        return [self._source(manifest) for manifest in self.collection.manifests]
-
-    def _source(self, manifest: Manifest) -> Source:
-        if manifest.corpus in self.packs:
-            source: Source = self.packs[manifest.corpus].source(self.sample_rate)
-        else:
-            source = Files(manifest.root, self.sample_rate)
-        if manifest.corpus not in self.report["decoded"]:
-            return source
-        return decode_corpus(manifest, source, self.sample_rate, Path(self.settings.cache))
-
-    def _settings(self, corpus: str) -> CorpusSettings:
-        return self.settings.corpora.get(corpus, CorpusSettings())
-
-    def roots(self) -> dict[str, Path]:
-        """Folders of the corpora that are not read from packs.
-
-        Raises:
-            InputError: A corpus is missing (all that are, in one message), or a pack that is named is none.
-        """
-        cache = Path(self.settings.cache)
-        roots, missing = {}, []
-        for name, reader in self.readers.items():
-            if name in self.packs:
-                continue
-            try:
-                roots[name] = find_root(reader, self._settings(name).root, self.settings.root, made_in=cache)
-            except MissingCorpusError as error:
-                missing.append(error)
-        if missing:
-            raise self._explained(missing)
-        return roots
-
-    def _explained(self, missing: list[MissingCorpusError]) -> InputError:
-        """One error for all that is missing, and which of it could be done without."""
-        together = all_missing(missing)
-        names = {error.corpus for error in missing} - {*self.settings.labelled, *self.split_settings.test_corpora}
-        if not names:
-            return together
-        left = [one for one in self.auxiliary if one.corpus not in names]
-        entries = ", ".join(f"{{corpus: {one.corpus}, role: {one.role}, quota: {one.quota}}}" for one in left)
-        setting = shlex.quote(f"data.auxiliary=[{entries}]") if entries else "data.auxiliary=[]"  # as for the shell
-        without = f"{', '.join(sorted(names))} is auxiliary speech; to train without it: {setting}"
-        return InputError(together.problem, f"{together.remedy};\n  {without}")
+        decoded = self.report["decoded"]
+        return [
+            self.gathering.source(manifest, self.sample_rate, decode=manifest.corpus in decoded)
+            for manifest in self.collection.manifests
+        ]
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the manifests, splits, checks that no side leaks into another, and makes indices of labels.
@@ -268,7 +150,7 @@ class SpeechDataModule(LightningDataModule):
         if hasattr(self, "collection"):
             return
         settings = self.settings
-        self.collection = self.build()
+        self.collection = self.gathering.build()
         labelled = [*settings.labelled, *self.split_settings.test_corpora]
         manifests = [self.collection.manifests[self.collection.corpora.index(name)] for name in labelled]
         check_classes(settings.classes, manifests)
@@ -350,7 +232,7 @@ class SpeechDataModule(LightningDataModule):
         report = {}
         for corpus, manifest in zip(self.collection.corpora, self.collection.manifests, strict=True):
             rows[corpus] = every = self.collection.rows(corpus)
-            entries = self._settings(corpus).exclude_speakers
+            entries = self.gathering.settings_of(corpus).exclude_speakers
             if entries:
                 found = excluded(corpus, entries, sorted(manifest.words("speaker")))
                 rows[corpus] = every.start + manifest.without("speaker", found)

@@ -36,7 +36,7 @@ def pack(experiment: str, settings: Sequence[str] = ()) -> Path:
     data = SpeechDataModule(
         config.data, config.split, config.model.features.sample_rate, config.seed, config.model.tasks
     )
-    for manifest in data.build(config.data.rebuild).manifests:
+    for manifest in data.gathering.build(config.data.rebuild).manifests:
         place = pack_corpus(manifest, folder, shard_bytes)
         told = "is there already" if place is None else f"holds {len(manifest)} utterances"
         print(f"{manifest.corpus}: {folder / manifest.corpus} {told}", flush=True)

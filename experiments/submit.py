@@ -297,7 +297,7 @@ def _check_corpora(configs: Iterable[Config]) -> None:
 
     for config in configs:
         rate, tasks = config.model.features.sample_rate, config.model.tasks
-        SpeechDataModule(config.data, config.split, rate, config.seed, tasks).roots()
+        SpeechDataModule(config.data, config.split, rate, config.seed, tasks).gathering.roots()
 
 
 def _ranges(numbers: Sequence[int]) -> str:

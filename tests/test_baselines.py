@@ -155,7 +155,7 @@ def test_what_cannot_be_read_is_left_out_and_tried_again(
                 raise BadAudioError(f"{span.path}: away")
             return super().read(span, skip, duration)
 
-    monkeypatch.setattr(svm, "Files", Disk)
+    monkeypatch.setattr("datamodules.gathering.Files", Disk)
     with pytest.raises(InputError, match="1 of 36 utterances of tones have no functionals, the first: 0-anger"):
         train_baseline(config(corpus, "run=strict"), "eGeMAPSv02", per_speaker=False)
     without = train_baseline(config(corpus, "run=without", "data.max_bad_fraction=0.1"), "eGeMAPSv02", True)

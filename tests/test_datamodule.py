@@ -414,7 +414,7 @@ def test_manifests_are_built_anew_once(corpora: Path, cache: Path, monkeypatch: 
         asked.append(rebuild)
         return build_manifest(*args, rebuild=rebuild, **kwargs)
 
-    monkeypatch.setattr("datamodules.datamodule.build_manifest", spy)
+    monkeypatch.setattr("datamodules.gathering.build_manifest", spy)
     data = make(corpora, cache, auxiliary=[], rebuild=True)
     data.prepare_data()  # as Lightning does
     data.setup("fit")

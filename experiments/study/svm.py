@@ -21,7 +21,6 @@ from datamodules.datamodule import SpeechDataModule
 from datamodules.errors import InputError
 from datamodules.manifest import Manifest
 from datamodules.pool import Pool
-from datamodules.speech import Files
 from datamodules.vocabulary import DIMENSIONS
 from experiments.config import Config, save
 from experiments.files import make_folder, write_json
@@ -135,7 +134,7 @@ def _functionals(config: Config, data: SpeechDataModule, features: str) -> dict[
     for corpus in dict.fromkeys([*config.data.labelled, *config.split.test_corpora]):
         index = data.collection.corpora.index(corpus)
         manifest = data.collection.manifests[index]
-        source = data.packs[corpus].source(rate) if corpus in data.packs else Files(manifest.root, rate)
+        source = data.gathering.source(manifest, rate, decode=False)
         found[index] = functionals(manifest, source, features, rate, Path(config.data.cache))
         if len(found[index].faults) > config.data.max_bad_fraction * len(manifest):
             raise InputError(
