@@ -75,6 +75,8 @@ def app(place: Path, settings: Sequence[str]) -> None:
             signal.sigwait(_ENDS)
             blocks.close(verbose=False)
         except OSError as error:
+            if error.errno is not None:  # the system's; Gradio's own, of ports, has no number
+                raise
             taken = f"port={port} is taken" if port else "no port from 7860 to 7959 is free"
             raise InputError(f"{taken} on {HOST}", "Give another port=<number>.") from error
         finally:

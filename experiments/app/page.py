@@ -109,7 +109,7 @@ def _novelty(novelty: float) -> str:
     return _NOVELTY.format(novelty=novelty) + doubt
 
 
-def _curves(heard: Heard, scores: Callable[[Recognition], dict[str, float]]) -> gr.LinePlot:
+def _curves(heard: Heard, scores: Callable[[Recognition], dict[str, float]]) -> gr.LinePlot | None:
     """The curves; windows without speech have no point."""
     there = [row for row in heard.windows if row.found is not None]
     middles = [[(row.start + (row.end or row.start)) / 2] for row in there]
@@ -122,6 +122,9 @@ def _curves(heard: Heard, scores: Callable[[Recognition], dict[str, float]]) -> 
         for name, score in scores(row.found).items()
         for time in times
     ]
+    if not rows:
+        return None
     # Of dimensions, a model may go beyond the range of the ratings.
-    limits: list[float | None] = [min([0, *(row[1] for row in rows)]), max([1, *(row[1] for row in rows)])]
+    values = [score for _, score, _ in rows]
+    limits: list[float | None] = [min(0, *values), max(1, *values)]
     return gr.LinePlot(pd.DataFrame(rows, columns=_COLUMNS), y_lim=limits)
