@@ -140,26 +140,35 @@ class Served:
         return int(self.address.rstrip("/").rpartition(":")[2])
 
 
-def serve(run: Path, temporary: Path, *settings: str) -> Served:
-    """Starts the command in an environment that would open it to everybody."""
-    temporary.mkdir()
+@pytest.fixture(scope="module")
+def served(run: Path, speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The command, in an environment that would open it to everybody; what was recorded is deleted at its end."""
+    temporary = tmp_path_factory.mktemp("app")
     opened = {"GRADIO_SHARE": "True", "GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ALLOWED_PATHS": "/"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments", "app", str(run), "accelerator=cpu", *settings],
+        [sys.executable, "-m", "experiments", "app", str(run), "accelerator=cpu"],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | opened | {"TMPDIR": str(temporary), "http_proxy": "http://127.0.0.1:9"},
     )
     assert process.stdout is not None
-    return Served(process, process.stdout.readline().strip(), temporary)
+    served = Served(process, process.stdout.readline().strip(), temporary)
+    try:
+        yield served
+        assert upload(served, speech).is_file()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+    assert not list(temporary.glob("ser-aae-app-*"))
 
 
-@pytest.fixture(scope="module")
-def served(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    one = serve(run, tmp_path_factory.mktemp("app") / "tmp")
-    yield one
-    one.process.kill()
-    one.process.wait()
+def upload(served: Served, file: Path) -> Path:
+    """Sends a file; returns where it lies now."""
+    with file.open("rb") as stream:
+        sent = requests.post(f"{served.address}gradio_api/upload", files={"files": stream}, timeout=20)
+    (place,) = sent.json()
+    return Path(place)
 
 
 def test_only_this_machine_is_served(served: Served, speech: Path) -> None:
@@ -178,10 +187,9 @@ def test_files_of_this_machine_cannot_be_named(served: Served, speech: Path) -> 
         event = requests.post(call, json=sent, timeout=20).json()["event_id"]
         return requests.get(f"{call}/{event}", timeout=60).text
 
-    with speech.open("rb") as file:
-        (uploaded,) = requests.post(f"{served.address}gradio_api/upload", files={"files": file}, timeout=20).json()
-    assert Path(uploaded).is_relative_to(served.temporary)
-    assert ask(uploaded).startswith("event: complete")
+    uploaded = upload(served, speech)
+    assert uploaded.is_relative_to(served.temporary)
+    assert ask(str(uploaded)).startswith("event: complete")
     assert ask(str(speech)).startswith("event: error")
 
 
@@ -218,11 +226,11 @@ def test_in_a_browser(served: Served, heard: Heard, speech: Path, tmp_path: Path
         page = browser.new_context(permissions=["microphone"]).new_page()
         page.on("request", note)
         expect.set_options(timeout=30_000)
-        upload = page.locator("input[type=file]")
+        chooser = page.locator("input[type=file]")
         label = page.get_by_test_id("label-output-value")
 
         page.goto(served.address)
-        upload.set_input_files(speech)
+        chooser.set_input_files(speech)
         expect(label).to_have_text(str(heard.whole.emotion))
         for name, value in heard.whole.dimensions.items():
             expect(page.get_by_label(name.capitalize(), exact=True)).to_have_value(f"{value:.2f}".rstrip("0"))
@@ -233,7 +241,7 @@ def test_in_a_browser(served: Served, heard: Heard, speech: Path, tmp_path: Path
 
         page.get_by_label("Clear").click()
         expect(label).to_have_count(0)
-        upload.set_input_files(tmp_path / "bad.wav")
+        chooser.set_input_files(tmp_path / "bad.wav")
         expect(page.get_by_text("bad.wav: unreadable")).to_be_visible()
 
         page.reload()
@@ -244,16 +252,3 @@ def test_in_a_browser(served: Served, heard: Heard, speech: Path, tmp_path: Path
         expect(label).to_be_visible()
         browser.close()
     assert all(url.startswith((served.address, "data:", "blob:")) for url in asked)
-
-
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_what_was_recorded_is_deleted_at_the_end(
-    ending: signal.Signals, run: Path, speech: Path, tmp_path: Path
-) -> None:
-    served = serve(run, tmp_path / "tmp")
-    with speech.open("rb") as file:
-        assert requests.post(f"{served.address}gradio_api/upload", files={"files": file}, timeout=20).ok
-    assert list(served.temporary.glob("*/*/speech.flac"))
-    served.process.send_signal(signal.SIGTERM)
-    assert served.process.wait(timeout=60) == 0
-    assert not list(served.temporary.glob("ser-aae-app-*"))
