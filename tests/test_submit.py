@@ -15,7 +15,7 @@ from experiments.study.running import choose, tasks
 from experiments.submit import main
 from tests import fakes
 from tests.slurm import Sbatch, program, project
-from tests.study_runs import write_run
+from tests.study.runs import write_run
 
 TIME = "TIME=4:00:00"
 GPU = ["--time=04:00:00", "--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=4", "--gres=gpu:1"]

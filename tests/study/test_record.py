@@ -11,7 +11,7 @@ from datamodules.errors import InputError
 from experiments.config import TrainerSettings, load
 from experiments.files import write_json
 from experiments.study.record import read_records, record_of, settings_hash, write_records
-from tests.study_runs import write_predictions, write_run
+from tests.study.runs import write_predictions, write_run
 
 EXPERIMENT = "ravdess_cat"
 

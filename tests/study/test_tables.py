@@ -32,13 +32,13 @@ from experiments.study.tables import (
 from experiments.study.tables import (
     tested as grouped,
 )
-from tests.study_records import CLASSES, make_records, make_study
+from tests.study.records import CLASSES, make_records, make_study
 
 STUDY = make_study(folds=2)
 RECORDS = make_records(STUDY)
 FOUND = grouped(STUDY, RECORDS)
 EXPERIMENT = "ravdess_cat"
-MAKEFILE = Path(__file__).parents[1] / "Makefile"
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
 
 
 def column(table: Table | None, name: str) -> list[str]:

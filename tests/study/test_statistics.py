@@ -35,7 +35,7 @@ from experiments.study.statistics import (
     recalls,
     uar,
 )
-from tests.study_records import make_records, make_study
+from tests.study.records import make_records, make_study
 
 
 def records_of(system: str, **options: object) -> list[Record]:

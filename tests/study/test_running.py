@@ -1,101 +1,32 @@
 """The runs of a study: which are made, what is kept of them, and what happens to those that fail."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from io import StringIO
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 from rich.console import Console
 
-from callbacks.interruption import AGAIN
 from datamodules.errors import InputError
 from experiments.claims import take
-from experiments.config import Config, load
-from experiments.files import BEST, LAST, read_json
-from experiments.study import plan, running
+from experiments.study import running
 from experiments.study.__main__ import main
-from experiments.study.plan import CurvePlan, Run, Study, SystemPlan
+from experiments.study.plan import CurvePlan, Run, SystemPlan
 from experiments.study.plan import runs as runs_of
 from experiments.study.progress import Counts, View, clock, standing
-from experiments.study.record import RECORDS, Record, read_records, settings_hash
-from experiments.study.running import Runner, Task, choose, tasks
-from tests import fakes, runs
-from tests.study_runs import write_run
+from experiments.study.record import RECORDS, read_records, settings_hash
+from experiments.study.running import choose, tasks
+from tests import runs
+from tests.study.fake import EXPERIMENT, FULL, SINGLE, SINGLE_TASK, TAUGHT, Fake, make_study, taught_study, wait_for
+from tests.study.runs import write_run
 
-EXPERIMENT = "ravdess_cat"
-SINGLE = {"data.auxiliary": [], "model.decoder.weight": 0}
-
-
-def make_study(**changes: Any) -> Study:
-    plans = {"full": SystemPlan(label="full"), "single_task": SystemPlan(label="CNN", settings=SINGLE)}
-    return Study("mine", "A study", [EXPERIMENT], [0, 1], systems=plans | changes)
-
-
-class Fake:
-    """Runs without training: copies of a prepared folder, or what ``script`` says for a task's name."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.script: dict[str, str] = {}
-        self.made: list[str] = []
-        self._number = count()
-
-    def command(self, task: Task, extra: Sequence[str]) -> list[str]:
-        self.made.append(task.name)
-        results = write_run(self.folder / "prepared" / str(next(self._number)), task.config)
-        copy = f"import shutil; shutil.copytree({str(results)!r}, {str(task.folder)!r})"
-        return [sys.executable, "-SEc", self.script.get(task.name, copy)]
-
-    def tasks(self, study: Study, **wanted: str) -> list[Task]:
-        return tasks(choose(study, wanted), self.folder / "runs" / study.name, [])
-
-    def runner(self, wanted: Sequence[Task], jobs: int = 1, minutes: float | None = None) -> Runner:
-        study = wanted[0].run.study
-        self.console = Console(file=StringIO(), width=200)
-        folder = self.folder / "docs" / study
-        return Runner(wanted, folder, self.folder / "runs", jobs, minutes, [], View(self.console))
-
-    def printed(self) -> str:
-        assert isinstance(self.console.file, StringIO)
-        return self.console.file.getvalue()
-
-    def records(self, study: str = "mine") -> list[Record]:
-        return read_records(self.folder / "docs" / study / RECORDS)
-
-
-@cache
-def load_once(experiment: str, settings: tuple[str, ...]) -> Config:
-    return load(experiment, settings)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "load", lambda experiment, settings: load_once(experiment, tuple(settings)))
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    monkeypatch.setattr(running, "TICK_S", 0.01)
-    found = Fake(tmp_path)
-    monkeypatch.setattr(running, "command", found.command)
-    return found
-
-
-FULL = [f"{EXPERIMENT}/full-fold{fold}-seed0" for fold in (0, 1)]
-SINGLE_TASK = [f"{EXPERIMENT}/single_task-fold{fold}-seed0" for fold in (0, 1)]
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_runs_are_made_in_order_and_only_once(fake: Fake) -> None:
@@ -110,14 +41,6 @@ def test_runs_are_made_in_order_and_only_once(fake: Fake) -> None:
     assert len(lines) == 8
     assert fake.runner(wanted).run() == 0
     assert len(fake.made) == 4
-
-
-def taught_study() -> Study:
-    plans = {"taught": SystemPlan(label="taught", settings={"model.consistency.weight": 1}, teachers=["single_task"])}
-    return replace(make_study(), systems=plans | make_study().systems, folds=[0])
-
-
-TAUGHT = f"{EXPERIMENT}/taught-fold0-seed0"
 
 
 def test_teachers_are_made_first(fake: Fake) -> None:
@@ -298,153 +221,6 @@ def test_a_run_keeps_its_claim_when_the_command_is_killed(fake: Fake) -> None:
     held.close()
 
 
-def wait_for(file: Path) -> None:
-    until = time.monotonic() + 20
-    while not file.exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-SAVES = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); "
-"""The beginning of a run that saves where it is told to."""
-
-
-def test_a_command_that_is_told_to_end_passes_it_on_and_goes_on_later(fake: Fake) -> None:
-    up = [fake.folder / name for name in "ab"]
-    fake.script[FULL[0]] = f"{SAVES} open({str(up[0])!r}, 'w'); time.sleep(60)"
-    fake.script[FULL[1]] = f"import time; open({str(up[1])!r}, 'w'); time.sleep(60)"  # it saves nothing
-    wanted = fake.tasks(make_study())
-    runner = fake.runner(wanted, jobs=2)
-    before = signal.signal(signal.SIGUSR1, runner.interrupt)
-
-    def tell() -> None:
-        for file in up:
-            wait_for(file)
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-    try:
-        threading.Thread(target=tell).start()
-        assert runner.run() == AGAIN
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    assert fake.made == FULL, "no more are started"
-    assert fake.printed().splitlines()[2:] == [
-        *[f"interrupted {name}" for name in runner_names(runner)],
-        "2 runs were not started; the same command goes on.",
-    ]
-    assert {task.name for task in runner.interrupted} == set(FULL)
-    assert (fake.records(), runner.failed) == ([], [])
-    fake.script.clear()
-    assert fake.runner(wanted).run() == 0
-    assert len(fake.records()) == 4
-
-
-def runner_names(runner: Runner) -> list[str]:
-    return [task.name for task in runner.interrupted]
-
-
-def test_a_run_that_was_told_to_end_ends_the_command(fake: Fake) -> None:
-    fake.script[FULL[0]] = "raise SystemExit(75)"
-    up = fake.folder / "up"
-    fake.script[FULL[1]] = f"{SAVES} open({str(up)!r}, 'w'); time.sleep(60)"
-    runner = fake.runner(fake.tasks(make_study()), jobs=2)
-    assert runner.run() == AGAIN
-    assert sorted(runner_names(runner)) == FULL
-    assert fake.made == FULL
-
-
-def test_what_ends_well_although_it_was_told_is_done(fake: Fake) -> None:
-    (task,) = fake.tasks(make_study(), systems="full", folds="0")
-    results = write_run(fake.folder / "there", task.config)
-    up = fake.folder / "up"
-    fake.script[FULL[0]] = (
-        f"import shutil, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open({str(up)!r}, 'w')\n"
-        f"time.sleep(0.2); shutil.copytree({str(results)!r}, {str(task.folder)!r})"
-    )
-    runner = fake.runner([task])
-    runner._start()
-    wait_for(up)
-    runner.interrupt()
-    assert runner.run() == 0
-    assert [record.key for record in fake.records()] == [task.key]
-
-
-def leave_unfinished(task: Task, *changes: str) -> None:
-    """What an interrupted training leaves, with its log."""
-    config = load(task.run.experiment, [*running.settings_of(task, ["trainer.threads=1"]), *changes])
-    write_run(task.folder, config)
-    (task.folder / "results.json").unlink()
-    task.log.write_text("before\n")
-
-
-@pytest.mark.parametrize(
-    ("features", "change", "again"),
-    [
-        ("", "data.workers=3", True),
-        ("", "data.quota=5", False),
-        ("", "data.root=/else", False),
-        ("eGeMAPSv02", "", False),
-    ],
-)
-def test_an_interrupted_run_of_the_same_settings_goes_on(fake: Fake, features: str, change: str, again: bool) -> None:
-    study = make_study(full=SystemPlan(label="full", features=features))
-    (task,) = fake.tasks(study, systems="full", folds="0")
-    leave_unfinished(task, *[change] * bool(change))
-    results = write_run(fake.folder / "there", task.config)
-    fake.script[FULL[0]] = (
-        f"from pathlib import Path; import shutil; there = Path({str(task.folder)!r})\n"
-        "print('there' if there.exists() else 'gone')\n"
-        f"shutil.copytree({str(results)!r}, there, dirs_exist_ok=True)"
-    )
-    fake.runner([task]).run()
-    assert task.log.read_text() == ("before\nthere\n" if again else "gone\n")
-    assert fake.printed().startswith("went on with" if again else "started")
-
-
-def test_an_interrupted_run_of_another_teacher_is_made_anew(fake: Fake) -> None:
-    (task,) = fake.tasks(taught_study(), systems="taught")
-    (teacher,) = task.teachers
-    write_run(teacher.folder, teacher.config)
-    leave_unfinished(task)
-    assert task.goes_on(["trainer.threads=1"])
-    (teacher.folder / BEST).write_text("another")
-    assert not task.goes_on(["trainer.threads=1"])
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """A shell has jobs in the background ignore interrupts, and the tests may be one."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("stubborn", [False, True])
-def test_an_interrupt_ends_runs_and_keeps_what_is_done(
-    fake: Fake, stubborn: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(running, "GRACE", {signal.SIGINT: 1 if stubborn else 20, signal.SIGTERM: 20})
-    ignore = "signal.signal(signal.SIGINT, signal.SIG_IGN); " * stubborn
-    up = fake.folder / "up"
-    fake.script[FULL[1]] = f"import signal, time; {ignore}open({str(up)!r}, 'w'); time.sleep(60)"
-    wanted = fake.tasks(make_study())
-    runner = fake.runner(wanted)
-
-    def interrupt() -> None:
-        wait_for(up)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        runner.run()
-    assert [one.process.returncode for one in runner.running] == [-signal.SIGTERM if stubborn else -signal.SIGINT]
-    assert [record.key for record in fake.records()] == [wanted[0].key]
-    fake.script.clear()
-    assert fake.runner(wanted).run() == 0
-    assert len(fake.records()) == 4
-
-
 def test_no_run_is_started_that_would_end_too_late(fake: Fake) -> None:
     wanted = fake.tasks(make_study())
     assert fake.runner(wanted[:1]).run() == 0
@@ -600,18 +376,11 @@ def test_what_is_wrong_on_the_command_line_is_told(
 
 @pytest.mark.parametrize("target", ["study", "report"])
 def test_make_tells_that_the_study_is_missing(target: str) -> None:
-    done = subprocess.run(["make", target], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    done = subprocess.run(["make", target], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "STUDY is missing: give STUDY=<study>, one of: " in done.stderr
     assert "ravdess" in done.stderr
     assert "systems" not in done.stderr
-
-
-@pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("corpora")
-    fakes.ravdess(root / "ravdess", actors=7, statements=1, rate=16_000)
-    return root
 
 
 def test_a_study_goes_from_corpora_to_tables(
@@ -653,35 +422,6 @@ def test_a_study_goes_from_corpora_to_tables(
     assert main(report) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(folder / "report.html")
     assert (folder / "report.html").exists()
-
-
-def test_an_interrupted_study_has_the_same_records(corpora: Path, tmp_path: Path) -> None:
-    pairs = (setting.partition("=") for setting in runs.SMALL if not setting.startswith("data.corpora"))
-    small = {key: yaml.safe_load(value) for key, _, value in pairs}
-    small |= {"data.auxiliary": [], "data.steps": 20, "trainer.epochs": 2, "trainer.checkpoint_minutes": 1e-9}
-    systems = {"full": {"settings": small}, "single_task": {"settings": small}}
-    study = {"experiments": [EXPERIMENT], "folds": [0], "title": "A study", "systems": systems}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study))
-    found = []
-    for name in ("whole", "interrupted"):
-        output = tmp_path / name
-        places = [f"data.root={corpora}", f"data.cache={corpora / 'cache'}", f"output={output}", f"records={output}"]
-        command = ["run", str(tmp_path / "mine.yaml"), "numbers=0", "wandb.enabled=false", *places]
-        folder = output / "mine" / EXPERIMENT / "full-fold0-seed0"
-
-        def interrupt(folder: Path = folder) -> None:
-            wait_for(folder / LAST)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        if name == "interrupted":
-            threading.Thread(target=interrupt).start()
-            assert main(command) == AGAIN
-            assert not (folder / "results.json").exists()
-        assert main(command) == 0
-        assert len(read_json(folder / "environment.json")["resumed"]) == (name == "interrupted")
-        (record,) = read_records(output / "mine" / RECORDS)
-        found.append(replace(record, train_seconds=0))
-    assert found[0] == found[1]
 
 
 def sum_of(confusion: list[list[int]]) -> int:

@@ -22,7 +22,7 @@ from experiments.study.plan import Study
 from experiments.study.record import Record
 from experiments.study.report import write_report
 from experiments.study.tables import tables
-from tests.study_records import make_records, make_study
+from tests.study.records import make_records, make_study
 
 CHROMIUM = shutil.which("chromium")
 SYSTEMS = ("full", "single_task", "egemaps_svm", "egemaps_svm_per_speaker")
