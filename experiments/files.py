@@ -158,9 +158,20 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: The file is missing or damaged.
     """
     with understood(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it has no keys")
+    return content
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON of somebody else says.
+
+    Raises:
+        ValueError: It is damaged, or escapes in it stand for no character, and could not be written again.
+    """
+    content = json.loads(text)
+    json.dumps(content, ensure_ascii=False).encode()
     return content
 
 

@@ -645,9 +645,10 @@ def test_scores_and_records_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_bytes(b"epoch,dev/uar\n1,\xff\n")
     with pytest.raises(InputError, match=r"metrics.csv is damaged"):
         read_scores(tmp_path, "dev/uar")
-    (tmp_path / "results.json").write_bytes(b"3")
-    with pytest.raises(InputError, match=r"results.json is damaged"):
-        read_json(tmp_path / "results.json")
+    for content in (b"3", b'{"device": "\\ud800"}'):
+        (tmp_path / "results.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"results.json is damaged"):
+            read_json(tmp_path / "results.json")
 
 
 @pytest.mark.parametrize(
@@ -656,7 +657,7 @@ def test_scores_and_records_that_are_none(tmp_path: Path) -> None:
         {"fold": "0"}, {"development": None}, {"development": float("inf")}, {"labels": [3]}, {"parameters": 10**400},
         {"confusion_by_speaker": {"a": [[1, 2]]}}, {"confusion_by_speaker": {"a": [[1, -2], [0, 0]]}},
         {"confusion_by_speaker": 3}, {"moments_by_speaker": {"a": {"valence": [1, 2]}}},
-        {"moments_by_speaker": {"a": {"mood": [1, 2, 3, 4, 5, 6]}}}, {"train_seconds": True},
+        {"moments_by_speaker": {"a": {"mood": [1, 2, 3, 4, 5, 6]}}}, {"train_seconds": True}, {"device": "\ud800"},
     ],
 )  # fmt: skip
 def test_a_record_is_checked(change: dict[str, Any], tmp_path: Path) -> None:

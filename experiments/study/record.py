@@ -14,7 +14,7 @@ import numpy as np
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
 from experiments.config import Config
-from experiments.files import read_json, replacing, understood
+from experiments.files import parse_json, read_json, replacing, understood
 
 RECORDS = "records.jsonl"
 
@@ -280,7 +280,7 @@ def read_records(path: Path) -> list[Record]:
     records = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            found = json.loads(line)
+            found = parse_json(line)
             if set(found) != names:
                 raise ValueError(f"its keys are {', '.join(found)}")
             _check(found)
