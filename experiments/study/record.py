@@ -217,7 +217,7 @@ def _record_of(
         fold=config.split.fold,
         seed=config.seed,
         point=point,
-        commit=git["commit"] + "+" * git["dirty"],
+        commit=git["commit"] + "+" * bool(git["dirty"]),
         settings=settings_hash(config, features, teachers),
         device=results["device"],
         parameters=results["parameters"],

@@ -31,6 +31,8 @@ def test_the_code_may_be_in_no_repository(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", config)
     write_json(folder / "environment.json", {"git": None})
     assert record_of("mine", "full", {}, config, folder).commit == ""
+    write_json(folder / "environment.json", {"git": {"commit": "4c1b09c", "dirty": 10**12}})  # a stranger's
+    assert record_of("mine", "full", {}, config, folder).commit == "4c1b09c+"
 
 
 def test_confusion_is_counted_speaker_by_speaker(tmp_path: Path) -> None:
