@@ -86,10 +86,15 @@ def app(place: Path, settings: Sequence[str]) -> None:
 @contextmanager
 def _own_environment() -> Iterator[None]:
     """Gradio without what the environment would have it do, and with a folder of its own for what is recorded."""
+    before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]  # GRADIO_SHARE alone would open the page to everybody
     os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), HOST, "localhost"]))
     with tempfile.TemporaryDirectory(prefix="ser-aae-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        yield
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
