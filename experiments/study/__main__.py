@@ -14,7 +14,7 @@ from datamodules.errors import InputError
 from experiments.commands import finish, own_settings
 
 if TYPE_CHECKING:
-    from experiments.study.tables import Table
+    from experiments.study.table import Table
 
 _OF_SCHEDULERS = (signal.SIGTERM, signal.SIGUSR1)
 PLACES = {"output": "runs/studies", "records": "docs/studies"}

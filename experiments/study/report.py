@@ -14,9 +14,8 @@ from experiments.study import figures, statistics
 from experiments.study.figures import Estimate
 from experiments.study.plan import Run, Study, runs
 from experiments.study.record import Record
+from experiments.study.table import NONE, Table
 from experiments.study.tables import (
-    NONE,
-    Table,
     Tested,
     along,
     beside_curves,

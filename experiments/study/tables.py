@@ -14,10 +14,9 @@ from experiments.study import statistics
 from experiments.study.plan import CurvePlan, Run, Study, SystemPlan, points, runs
 from experiments.study.record import Record
 from experiments.study.statistics import Results
+from experiments.study.table import NONE, PACKAGES, Table, latex, markdown
 
-NONE = "–"
-"""What a cell holds where there is nothing to tell."""
-MARKS = {"tables.md": "\n## commands\n", "tables.tex": "\\begin{table}\n"}
+MARKS = {"tables.md": "\n## commands\n", "tables.tex": "    \\bottomrule\n"}
 """The files of tables, each with what it always holds."""
 
 _MEASURES = {statistics.uar: "UAR", statistics.mean_concordance: "mean CCC"}
@@ -26,37 +25,6 @@ _TESTED = (
     "A seed's score is pooled over the test utterances of all its folds; only seeds whose folds are all done count. "
     "Gains are tested by swapping the systems' results speaker by speaker, two-sided"
 )
-
-_LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "–": "--",
-        "−": "$-$",
-        "±": r"$\pm$",
-        "<": "$<$",
-        ">": "$>$",
-    }
-)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        title: What it shows.
-        header: Names of the columns.
-        rows: Cells, as many in each row as there are columns.
-        note: How it is to be read.
-    """
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -375,41 +343,6 @@ def _arguments(run: Run) -> str:
     return re.sub(r'([\\"$`])', r"\\\1", " ".join([*map(shlex.quote, settings), "split.fold=<fold>", "seed=<seed>"]))
 
 
-def markdown(table: Table) -> str:
-    """A table in Markdown, under a heading of the second level."""
-    cells = [[cell.replace("|", r"\|") for cell in line] for line in (table.header, *table.rows)]
-    lines = [f"| {' | '.join(line)} |" for line in (cells[0], ["---"] * len(table.header), *cells[1:])]
-    return "\n".join([f"## {table.title}", "", *lines, *["", table.note] * bool(table.note), ""])
-
-
-def latex(table: Table, prefix: str = "") -> str:
-    """A table in LaTeX, with the rules of the package booktabs; the note follows in the caption.
-
-    Args:
-        table: The table.
-        prefix: Of its label, such as the study's name.
-    """
-    head, *rows = (f"    {' & '.join(_escaped(cell) for cell in line)} \\\\" for line in [table.header, *table.rows])
-    label = re.sub(r"[^a-z0-9]+", "-", f"{prefix} {table.title}".lower()).strip("-")
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{_escaped(f'{table.title}. {table.note}'.strip())}}}",
-            rf"  \label{{tab:{label}}}",
-            rf"  \begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-            r"    \toprule",
-            head,
-            r"    \midrule",
-            *rows,
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
 def write_tables(study: Study, records: Sequence[Record], folder: Path) -> None:
     """Writes all tables, as ``tables.md`` and ``tables.tex``.
 
@@ -428,7 +361,7 @@ def write_tables(study: Study, records: Sequence[Record], folder: Path) -> None:
         "tables.md": "\n".join(
             [f"# {study.title}\n", *map(markdown, all_tables), f"## commands\n\n```sh\n{calls}\n```\n"]
         ),
-        "tables.tex": "\n".join(latex(table, study.name) for table in all_tables),
+        "tables.tex": "\n".join([PACKAGES, *(latex(table, study.name) for table in all_tables)]),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, mark in MARKS.items():
@@ -514,7 +447,3 @@ def _quantity(curve: CurvePlan, number: int) -> str:
 def _figure(value: float, sign: str = "-") -> str:
     """Three decimals, with a minus that is as wide as a plus; nothing for NaN."""
     return NONE if np.isnan(value) else f"{value:{sign}.3f}".replace("-", "−")
-
-
-def _escaped(text: str) -> str:
-    return text.translate(_LATEX)

@@ -14,16 +14,14 @@ from experiments.study import statistics
 from experiments.study.plan import Run, Study
 from experiments.study.record import Record
 from experiments.study.statistics import holm, of_classes, permutation_p
+from experiments.study.table import PACKAGES, Table, latex, markdown
 from experiments.study.tables import (
-    Table,
     commands,
     compare,
     curve_table,
     dimension_table,
     fold_table,
-    latex,
     main_table,
-    markdown,
     provenance,
     recall_table,
     tables,
@@ -280,6 +278,27 @@ def test_latex_is_escaped() -> None:
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
 
 
+def test_latex_breaks_what_is_long() -> None:
+    name = "full semi-supervised multi-task AAE"
+    text = latex(Table("what", ["system", "seconds per run", "UAR"], [[name, "517", "0.643"], ["[x]", "1", "0.5"]]))
+    assert r"\begin{tabular}{>{\raggedright\arraybackslash}p{13em}rr}" in text
+    assert r"    system & \shortstack[r]{seconds\\per run} & UAR \\" in text
+    assert r"    {}[x] & 1 & 0.5 \\" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed")
+def test_latex_fits_the_page(tmp_path: Path) -> None:
+    write_tables(STUDY, RECORDS, tmp_path)
+    wide = Table("[50 %] so_far", ["[system]", *["* wide {column}"] * 30], [["*", *["0.123 & \\ ^ ~ # $"] * 30]])
+    paper = [r"\documentclass{article}", PACKAGES.removeprefix("% In the preamble: "), r"\begin{document}"]
+    paper += [r"\input{tables.tex}", latex(wide), r"\end{document}"]
+    (tmp_path / "paper.tex").write_text("\n".join(paper), encoding="ascii")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Overfull" not in done.stdout
+
+
 def test_tables_are_written(tmp_path: Path) -> None:
     folder = tmp_path / "docs" / "made_up"
     write_tables(STUDY, RECORDS, folder)
@@ -289,6 +308,7 @@ def test_tables_are_written(tmp_path: Path) -> None:
     assert all(markdown(table) in page for table in expected)
     assert all(line in page for _, line in commands(STUDY))
     text = (folder / "tables.tex").read_text(encoding="utf-8")
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(expected)
+    assert text.count(r"\begin{table*}") == text.count(r"\end{table*}") == len(expected)
+    assert text.startswith(PACKAGES)
     assert text.isascii()
     assert sorted(path.name for path in folder.iterdir()) == ["tables.md", "tables.tex"]
