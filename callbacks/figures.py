@@ -33,7 +33,8 @@ def write_figures(
     """Draw what a run can show, write it as PNG, and send it to Weights & Biases where that is a logger.
 
     ``confusion_<split>.png`` of each split where there are an emotion head and labels, ``latent_codes.png`` (all splits
-    together), ``learning_curves.png`` and ``reconstructions.png``. To be called on one process.
+    together), ``learning_curves.png``, ``gradients.png`` (where they were compared) and
+    ``reconstructions.png``. To be called on one process.
 
     Args:
         folder: Where to write; it is made.
@@ -64,6 +65,8 @@ def write_figures(
     if metrics_csv is not None:
         metrics = read_metrics(metrics_csv)
         figures["learning_curves"] = plots.learning_curves(metrics, best_epoch=best_epoch, synthetic=synthetic)
+        if any(name.startswith("gradients/") for name in metrics):
+            figures["gradients"] = plots.gradients(metrics, best_epoch=best_epoch, synthetic=synthetic)
     if reconstructions is not None:
         figures["reconstructions"] = plots.reconstructions(
             *reconstructions, seconds_per_frame=seconds_per_frame, synthetic=synthetic

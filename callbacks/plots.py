@@ -1,5 +1,6 @@
 """Figures, drawn by pure functions from arrays: no global state of matplotlib, nothing read but the arguments."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
@@ -129,6 +130,40 @@ def learning_curves(
     lowest = min((values.min() for _, values in scores.values() if values.size), default=0.0)
     right.set_ylim(min(0.0, lowest), 1)
     figure.suptitle(_title("Learning curves", synthetic), fontsize=11)
+    return figure
+
+
+@_styled
+def gradients(
+    metrics: Mapping[str, NDArray[np.float64]], *, best_epoch: int | None = None, synthetic: bool = False
+) -> Figure:
+    """Draw how each loss pulls at the encoder over the epochs, against the emotion tasks.
+
+    Args:
+        metrics: Columns of metrics.csv, of which ``gradients/<loss>/cosine`` and ``/ratio`` are drawn
+            (``callbacks.interference``).
+        best_epoch: The epoch whose weights were kept is marked.
+        synthetic: Say in the title that the speech is synthetic.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, what, title in (
+        (left, "cosine", "cosine of the angle to the emotion tasks' gradient"),
+        (right, "ratio", "norm by that of the emotion tasks' gradient"),
+    ):
+        names = {name.split("/")[1]: name for name in sorted(metrics) if re.fullmatch(rf"gradients/.+/{what}", name)}
+        curves = {label: _by_epoch(metrics, name) for label, name in names.items()}
+        _curves(axes, {label: curve for label, curve in curves.items() if curve[0].size}, best_epoch)
+        axes.set_title(title)
+    left.axhline(0, color="#606060", linewidth=0.9, zorder=0)
+    left.set_ylim(-1, 1)
+    right.set_yscale("log")
+    right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    right.yaxis.set_minor_formatter(NullFormatter())
+    figure.suptitle(_title("Gradients of the losses in the encoder", synthetic), fontsize=11)
     return figure
 
 

@@ -53,6 +53,7 @@ class TrainerSettings:
             settings; `make evaluate` scores it then.
         teachers: Run folders, whose models are in turn the teacher of ``model.consistency``; without any, the average
             of the model's own weights is.
+        gradients: Epochs from one comparison of the losses' gradients in the encoder to the next; 0 compares none.
         patience: Epochs without a better development score after which training stops; 0 never stops early.
         checkpoint_minutes: Within an epoch, time from one checkpoint to the next; there is one after each epoch, too.
         threads: CPU threads of PyTorch; 0 leaves it to PyTorch.
@@ -71,6 +72,7 @@ class TrainerSettings:
     monitor: str = "dev/uar"
     test: bool = True
     teachers: list[str] = field(default_factory=list)
+    gradients: int = 0
     patience: int = 0
     checkpoint_minutes: float = 10.0
     threads: int = 0

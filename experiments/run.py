@@ -22,6 +22,7 @@ from callbacks.averaging import ExponentialAverage
 from callbacks.evaluation import Evaluation, write_predictions
 from callbacks.figures import write_figures
 from callbacks.health import AdversaryHealth
+from callbacks.interference import Interference
 from callbacks.interruption import Interrupted, Interruption
 from callbacks.progress import Progress
 from callbacks.resuming import LastCheckpoint
@@ -446,6 +447,8 @@ def _training_callbacks(config: Config, total_steps: int) -> list[Callback]:
     callbacks: list[Callback] = [AdversarialSchedule(config.schedule, total_steps), AdversaryHealth()]
     if config.trainer.average:
         callbacks.append(ExponentialAverage(config.trainer.average))
+    if config.trainer.gradients:
+        callbacks.append(Interference(config.trainer.gradients))
     if config.trainer.patience:
         callbacks.append(EarlyStopping(config.trainer.monitor, mode="max", patience=config.trainer.patience))
     return callbacks

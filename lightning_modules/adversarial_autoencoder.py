@@ -58,6 +58,21 @@ class View:
     targets: list[tuple[float, dict[str, Tensor]]]
 
 
+@dataclass
+class Losses:
+    """What a training batch costs.
+
+    Attributes:
+        terms: Weight and loss (a scalar) of each term of the total; terms of heads have their names.
+        code: Codes, (batch, code).
+        accuracies: Of the discriminators, 0 to 1.
+    """
+
+    terms: dict[str, tuple[float, Tensor]]
+    code: Tensor
+    accuracies: dict[str, Tensor]
+
+
 class AdversarialAutoencoder(LightningModule):
     """Multi-task semi-supervised adversarial autoencoder for speech emotion recognition.
 
@@ -192,6 +207,17 @@ class AdversarialAutoencoder(LightningModule):
         Returns:
             ``loss``, and for callbacks ``code`` (batch, code) and the accuracy of each discriminator.
         """
+        losses = self.losses(batch)
+        code = losses.code.detach()
+        total = sum(
+            (weight * loss for weight, loss in losses.terms.values()), start=torch.zeros((), device=code.device)
+        )
+        means = {f"train/{name}": loss.detach() for name, (_, loss) in losses.terms.items()}
+        self._means.add(means | {"train/loss": total.detach()}, len(batch))
+        return {"loss": total, "code": code, **losses.accuracies}
+
+    def losses(self, batch: Batch) -> Losses:
+        """The terms of the loss of a training batch, each by itself."""
         draws = shared(batch.places, self.device)
         view = self.view(batch, draws)
         code = self.encode(view.seen, view.frames, batch.sizes[LABELLED], draws)
@@ -236,12 +262,7 @@ class AdversarialAutoencoder(LightningModule):
             # Its own learning rate, and gradients that reach nothing else: no weight is needed.
             terms[f"{name}_discriminator"] = (1.0, contest.discriminator)
             accuracies[f"{name}_accuracy"] = contest.accuracy
-
-        total = sum((weight * loss for weight, loss in terms.values()), start=torch.zeros((), device=code.device))
-        losses = {f"train/{name}": loss.detach() for name, (_, loss) in terms.items()}
-        losses["train/loss"] = total.detach()
-        self._means.add(losses, len(batch))
-        return {"loss": total, "code": code.detach(), **accuracies}
+        return Losses(terms, code, accuracies)
 
     def on_train_epoch_end(self) -> None:
         """Logs the mean losses of the epoch."""

@@ -51,11 +51,12 @@ def as_it_was() -> Iterator[None]:
 def test_an_experiment_runs_and_is_scored_again(
     experiment: str, corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = runs.train(experiment, corpora, tmp_path, "run=first")
+    watched = ["trainer.gradients=1"] * (experiment == "iemocap_joint")
+    folder = runs.train(experiment, corpora, tmp_path, "run=first", *watched)
     printed = capsys.readouterr()
     assert printed.out.splitlines()[-1] == str(folder) == str(tmp_path / experiment / "first")
 
-    settings = [*runs.SMALL, "wandb.enabled=false", *runs.places(corpora, tmp_path), "run=first"]
+    settings = [*runs.SMALL, "wandb.enabled=false", *runs.places(corpora, tmp_path), "run=first", *watched]
     expected = load(experiment, settings)
     prepare_machine(expected.trainer)  # what the machine settled is in the run: it is scored alike elsewhere
     assert expected.trainer.precision in ("bf16-mixed", "32-true")
@@ -135,6 +136,11 @@ def check_records(folder: Path, labelled: list[str]) -> None:
         expected |= {"confusion_dev", "confusion_test"}
     if config.model.decoder.weight > 0:
         expected.add("reconstructions")
+    if config.trainer.gradients:
+        expected.add("gradients")
+        of_speaker = [float(row["gradients/speaker/cosine"]) for row in metrics if row["gradients/speaker/cosine"]]
+        assert len(of_speaker) == config.trainer.epochs
+        assert all(-1 <= value <= 1 for value in of_speaker)
     assert {figure.stem for figure in (folder / "figures").iterdir()} == expected
     for figure in (folder / "figures").glob("*.png"):
         pixels = matplotlib.image.imread(figure)

@@ -102,6 +102,22 @@ def test_learning_curves_average_the_rows_of_an_epoch() -> None:
     assert figure.axes[0].get_yscale() == "linear"  # a logarithm would hide the negative loss
 
 
+def test_gradients_show_angle_and_norm_of_each_loss() -> None:
+    cosine, ratio = np.array([0.5, np.nan, -0.25]), np.array([0.1, np.nan, 2.0])
+    metrics = {
+        "epoch": np.arange(3.0),
+        "train/speaker": np.ones(3),
+        "gradients/speaker/cosine": cosine,
+        "gradients/speaker/ratio": ratio,
+        "gradients/prior/cosine": np.full(3, np.nan),
+    }
+    figure = plots.gradients(metrics, best_epoch=2)
+    left, right = figure.axes
+    assert legend(left) == legend(right) == ["speaker", "best epoch: 2"]
+    np.testing.assert_allclose(points(left.lines[0]), [(0, 0.5), (2, -0.25)])
+    np.testing.assert_allclose(points(right.lines[0]), [(0, 0.1), (2, 2.0)])
+
+
 def test_principal_components_agree_with_a_reference() -> None:
     values, _ = codes()
     points, explained = plots.principal_components(values)
@@ -168,9 +184,10 @@ def test_synthetic_speech_is_named_in_every_title() -> None:
             plots.confusion_matrix(CONFUSION, CLASSES, synthetic=synthetic),
             plots.learning_curves(curves(), synthetic=synthetic),
             plots.latent_codes(values, {"emotion": (emotion, CLASSES)}, synthetic=synthetic),
+            plots.gradients(curves(), synthetic=synthetic),
             plots.reconstructions(image, image, synthetic=synthetic),
         )
-        assert ["synthetic speech" in titles(figure) for figure in figures] == [synthetic] * 4
+        assert ["synthetic speech" in titles(figure) for figure in figures] == [synthetic] * 5
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
@@ -195,6 +212,7 @@ def test_a_run_writes_all_figures_the_same_each_time_and_sends_them(tmp_path: Pa
     logger = CSVLogger(tmp_path, name="", version="")
     for i, (loss, score) in enumerate([(2.0, 0.3), (1.0, 0.5)]):
         logger.log_metrics({"train/loss": loss, "dev/uar": score, "epoch": i}, step=i)
+        logger.log_metrics({"gradients/prior/cosine": 0.1, "gradients/prior/ratio": 0.2, "epoch": i}, step=i)
     logger.save()
     wandb = create_autospec(WandbLogger, instance=True)
     written = []
@@ -210,15 +228,15 @@ def test_a_run_writes_all_figures_the_same_each_time_and_sends_them(tmp_path: Pa
             synthetic=True,
             loggers=[logger, wandb],
         )
-    names = ["confusion_dev", "confusion_test", "latent_codes", "learning_curves", "reconstructions"]
+    names = ["confusion_dev", "confusion_test", "latent_codes", "learning_curves", "gradients", "reconstructions"]
     assert [path.stem for path in written] == names * 2
-    for one, two in zip(written[:5], written[5:], strict=True):
+    for one, two in zip(written[:6], written[6:], strict=True):
         assert one.read_bytes() == two.read_bytes()
         pixels = imread(one)
         assert min(pixels.shape[:2]) > 500
         assert pixels[..., :3].std() > 0.05
-    sent = [call.args for call in wandb.log_image.call_args_list[:5]]
-    assert sent == [(f"figures/{path.stem}", [str(path)]) for path in written[:5]]
+    sent = [call.args for call in wandb.log_image.call_args_list[:6]]
+    assert sent == [(f"figures/{path.stem}", [str(path)]) for path in written[:6]]
 
 
 def test_a_run_without_emotions_decoder_or_metrics_writes_what_it_can(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 
+from callbacks.interference import compared
 from datamodules.batch import LABELLED, SPEAKER, Batch
 from lightning_modules import processes
 from lightning_modules.draws import ALONE, Draws, Dropout, shared
@@ -118,7 +119,7 @@ def apart(one: Tensor, other: Tensor) -> float:
 def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What four processes left, by each work's name: to start them takes longer than what they do."""
     folder = tmp_path_factory.mktemp("four")
-    works = {"steps": steps, "normalise": normalise_a_part, "correlate": correlate, "means": keep_means}
+    works = {"steps": steps, "normalise": normalise_a_part, "correlate": correlate, "means": keep_means, "pull": pull}
     for name in works:
         (folder / name).mkdir()
     spawn(_begin, (works, folder), WORLD)  # type: ignore[no-untyped-call]
@@ -134,6 +135,26 @@ def test_a_step_is_that_of_one_process(kind: str, four: Path) -> None:
         # A thousandth of what a mistake does: float32 sums in another order, through a dozen layers.
         differing = {name: distance for name in found if (distance := apart(expected[name], found[name])) > 1e-4}
         assert not differing
+
+
+def pulls(given: Batch) -> dict[str, Tensor]:
+    module = model()
+    module.on_train_batch_start(given, 0)
+    return compared(module, module.losses(given))
+
+
+def pull(rank: int, folder: Path) -> None:
+    torch.save(pulls(part_of(whole_batch(), rank, WORLD)), folder / f"{rank}.pt")
+
+
+def test_gradients_are_compared_for_the_whole_batch(four: Path) -> None:
+    expected = pulls(whole_batch())
+    assert {"gradients/speaker/cosine", "gradients/prior/ratio", "gradients/emotion/cosine"} <= expected.keys()
+    for rank in range(WORLD):
+        found = torch.load(four / "pull" / f"{rank}.pt", weights_only=True)
+        assert found.keys() == expected.keys()
+        for name, value in found.items():
+            assert value.item() == pytest.approx(expected[name].item(), abs=1e-4, rel=1e-3), name
 
 
 def test_other_draws_and_other_statistics_would_be_seen() -> None:

@@ -47,6 +47,7 @@ _WITHOUT_EFFECT = (
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.threads",
+    "trainer.gradients",
     "trainer.teachers*",
 )
 """Settings that tell where and on what a run is made, and not what it is; fold and seed stand in the record anyway, and
