@@ -13,11 +13,12 @@ from tests.slurm import program, project
 
 WAITS = """
 import os, signal, sys, time
-signal.signal(signal.SIGUSR1, lambda *_: sys.exit({code}))
-open("up", "w").write(" ".join(sys.argv[1:]))
+signal.signal(signal.SIGUSR1, lambda *_: os._exit({code}))
+open("nearly", "w").write(" ".join(sys.argv[1:]))
+os.rename("nearly", "up")
 time.sleep(60)
 """
-"""A command that saves where it is told to."""
+"""A command that saves where it is told to. Once ``up`` is there it is whole, and no finaliser swallows the exit."""
 
 
 class Slurm:
@@ -100,6 +101,18 @@ def test_a_job_that_is_told_to_saves_and_is_queued_again(slurm: Slurm, sent: sig
     assert slurm.read("up") == "-m experiments train demo run=slurm-7 seed=1 resume=auto"
     assert slurm.read("step").startswith("--kill-on-bad-exit=0 --wait=600")
     assert slurm.read("queue") == "--noheader --job 7 --format %T %r"
+
+
+def test_a_signal_while_the_step_starts_is_not_lost(slurm: Slurm) -> None:
+    saving(slurm)
+    early = slurm.folder / "early.sh"
+    now = """if [[ $BASH_COMMAND == "pid=\\$!" ]]; then touch sent; kill -USR1 $$; fi"""
+    early.write_text(f"set -T; trap '{now}' DEBUG\n")
+    job = slurm.start("train.sbatch", "demo", BASH_ENV=str(early))
+    job.communicate(timeout=20)
+    assert (slurm.folder / "sent").exists()
+    assert slurm.requests == ["requeue 7"]
+    assert job.returncode in (75, 138)  # it has saved, or could not listen yet
 
 
 def test_of_an_array_one_task_is_queued_again(slurm: Slurm) -> None:

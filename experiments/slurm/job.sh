@@ -6,7 +6,7 @@ INTERRUPTED=75 # exit code of a command that has saved and can go on: EX_TEMPFAI
 # step <command> [argument …]
 # Runs the command once in each task of the job, and ends the script with its exit code, or queues the job again.
 step() {
-    local pid="" code=127 status signalled=yes
+    local pid="" code=127 status signalled=yes early=""
     # What a site needs in each job, such as `module load cuda`.
     # shellcheck source=/dev/null
     if [ -f experiments/slurm/site.sh ]; then source experiments/slurm/site.sh; fi
@@ -15,10 +15,11 @@ step() {
         export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}"
     fi
     # Always on as USR1, which srun hands to all processes of the step on all nodes: at TERM it would kill them.
-    trap 'signalled=yes; if [ -n "$pid" ]; then kill -USR1 "$pid" 2>/dev/null; fi' USR1 TERM
+    trap 'signalled=yes; if [ -n "$pid" ]; then kill -USR1 "$pid" 2>/dev/null; else early=yes; fi' USR1 TERM
     # The first task that has saved must not have the others killed before they have; if one failed they wait in vain.
     srun --kill-on-bad-exit=0 --wait=600 "$@" &
     pid=$!
+    if [ -n "$early" ]; then kill -USR1 "$pid" 2>/dev/null; fi # it came between these lines
     while [ -n "$signalled" ]; do # a signal ends the waiting, and not the step
         signalled=""
         wait "$pid"
