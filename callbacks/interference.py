@@ -50,7 +50,8 @@ class Interference(Callback):
         module = cast(AdversarialAutoencoder, pl_module)
         buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
         module.on_train_batch_start(batch, batch_idx)  # the random draws of the step that follows
-        with torch.enable_grad(), trainer.precision_plugin.train_step_context():
+        # A compiled graph is given up as it is gone through.
+        with torch.enable_grad(), trainer.precision_plugin.train_step_context(), module.not_compiled():
             losses = module.losses(batch)
         self._found = compared(module, losses)
         with torch.no_grad():

@@ -1,6 +1,7 @@
 """The LightningModule: encoder, decoder, adversary and heads, put together."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,9 +119,7 @@ class AdversarialAutoencoder(LightningModule):
         self.heads = nn.ModuleDict(self._build_heads())
         decoded = code + (classes if settings.categorical > 0 else 0)
         self.decoder = Decoder(mels, decoded, settings.decoder) if settings.decoder.weight > 0 else None
-        self._in_training: dict[str, Callable[..., Tensor]] = {"encoder": self.encoder}
-        if self.decoder is not None:
-            self._in_training["decoder"] = self.decoder
+        self._in_training = self._as_they_are()
         self.adversaries = nn.ModuleDict(self._build_adversaries(code))
         # What ``adapt`` multiplies the emotions' probabilities by: no part of a checkpoint, and undone by another one.
         self.register_buffer("emotion_ratio", torch.ones(classes), persistent=False)
@@ -192,6 +191,18 @@ class AdversarialAutoencoder(LightningModule):
         for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
             if part is not None:
                 self._in_training[name] = torch.compile(part.forward, **options)
+
+    @contextmanager
+    def not_compiled(self) -> Iterator[None]:
+        """Within it, encoder and decoder are as before they were compiled: a graph can be gone through several times."""
+        before, self._in_training = self._in_training, self._as_they_are()
+        try:
+            yield
+        finally:
+            self._in_training = before
+
+    def _as_they_are(self) -> dict[str, Callable[..., Tensor]]:
+        return {"encoder": self.encoder} if self.decoder is None else {"encoder": self.encoder, "decoder": self.decoder}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Makes every random draw of a step a function of seed and step: nothing to save, nothing to lose."""

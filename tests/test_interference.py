@@ -15,7 +15,7 @@ from lightning_modules.settings import AdversarySettings, DecoderSettings, HeadS
 from tests.small import batch, fit, model
 
 
-def losses_of(module: AdversarialAutoencoder) -> dict[str, torch.Tensor]:
+def found_in(module: AdversarialAutoencoder) -> dict[str, torch.Tensor]:
     given = batch()
     module.on_train_batch_start(given, 0)
     return compared(module, module.losses(given))
@@ -36,7 +36,7 @@ def pull(module: AdversarialAutoencoder, *names: str) -> NDArray[np.float64]:
 def test_angles_and_norms(emotion: tuple[str, ...]) -> None:
     heads = {**{name: HeadSettings() for name in emotion}, "speaker": HeadSettings(weight=0.3)}
     module = model(heads=heads, decoder=DecoderSettings(channels=4, waves=4, weight=0.7))
-    found = losses_of(module)
+    found = found_in(module)
     others = ["speaker", "reconstruction", "prior", *(emotion if len(emotion) > 1 else ())]
     assert sorted(found) == sorted(f"gradients/{name}/{what}" for name in others for what in ("cosine", "ratio"))
     reference = pull(module, *emotion)
@@ -50,8 +50,8 @@ def test_angles_and_norms(emotion: tuple[str, ...]) -> None:
 
 def test_a_reversed_gradient_turns_round() -> None:
     heads = {"emotion": HeadSettings(), "speaker": HeadSettings(adversarial=False)}
-    one = losses_of(model(heads=heads))
-    other = losses_of(model(heads=heads | {"speaker": HeadSettings(adversarial=True)}))
+    one = found_in(model(heads=heads))
+    other = found_in(model(heads=heads | {"speaker": HeadSettings(adversarial=True)}))
     assert other["gradients/speaker/cosine"] == pytest.approx(-one["gradients/speaker/cosine"].item(), abs=1e-6)
     assert other["gradients/speaker/ratio"] == pytest.approx(one["gradients/speaker/ratio"].item(), rel=1e-5)
 
@@ -59,7 +59,7 @@ def test_a_reversed_gradient_turns_round() -> None:
 def test_what_is_not_turned_up_does_not_pull() -> None:
     module = model(adversary=AdversarySettings(hidden=8))
     module.strengths.prior = 0.0
-    assert not [name for name in losses_of(module) if "prior" in name]
+    assert not [name for name in found_in(module) if "prior" in name]
 
 
 class Logged(pl.Callback):
@@ -84,6 +84,24 @@ def test_training_goes_on_as_if_nothing_had_been_measured(tmp_path: Path) -> Non
     assert first.keys() == third.keys() >= {"gradients/speaker/cosine"}
     assert first != third
     assert second in ({}, first)  # Lightning keeps what was logged last
+
+
+def test_what_is_compiled_is_not_measured_as_such(tmp_path: Path) -> None:
+    """A compiled graph cannot be gone through for one loss after the other."""
+    module, seen = model(), []
+
+    class Watched(Interference):
+        def on_train_batch_start(self, *given: Any) -> None:
+            super().on_train_batch_start(*given)
+            seen.append(sorted(self.state_dict()["found"]))
+
+    def compiled(*_: Any) -> torch.Tensor:
+        raise AssertionError("it was measured as it was compiled")
+
+    module._in_training = dict.fromkeys(module._in_training, compiled)
+    with pytest.raises(AssertionError, match="as it was compiled"):  # by the step itself, after the measurement
+        fit(module, [batch()], tmp_path, 1, [Watched(1)])
+    assert "gradients/speaker/cosine" in seen[0]
 
 
 def test_what_was_measured_outlives_an_interruption(tmp_path: Path) -> None:
