@@ -194,7 +194,7 @@ class AdversarialAutoencoder(LightningModule):
 
     @contextmanager
     def not_compiled(self) -> Iterator[None]:
-        """Within it, encoder and decoder are as before they were compiled: a graph can be gone through several times."""
+        """Within it, nothing is compiled: the graph of a batch can be gone through several times."""
         before, self._in_training = self._in_training, self._as_they_are()
         try:
             yield
