@@ -22,6 +22,10 @@ FOLDER = Path(__file__).parents[1] / "studies"
 SYSTEMS = FOLDER / "systems.yaml"
 """What the systems of all studies are; a study names those that it compares."""
 
+ON_ONE_THREAD = "trainer.threads=1"
+"""How runs of studies compute: sums are always added in the same order, so that figures do not depend on how many cores
+a CPU has, nor on how many runs share them."""
+
 
 @dataclass
 class SystemPlan:

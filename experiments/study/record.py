@@ -13,7 +13,7 @@ import numpy as np
 
 from datamodules.errors import InputError
 from datamodules.vocabulary import DIMENSIONS
-from experiments.config import Config
+from experiments.config import Config, load_run
 from experiments.files import parse_json, read_json, replacing, understood
 
 RECORDS = "records.jsonl"
@@ -80,7 +80,8 @@ class Record:
         point: Where on a curve the run lies; empty for a run that lies on none.
         commit: Of the code that made the run; with ``+`` where files differed from it, empty where it is not known.
         settings: Hash of all settings that have an effect, but for fold and seed: equal for runs of a system.
-        device: What it was trained on: ``cpu``, or the name of the GPU.
+        device: What it was trained on: ``cpu`` with its instructions, or the name of the GPU, and the precision, as in
+            ``cpu (AVX2, 32-true)``; without these in records of earlier versions and of systems on features.
         parameters: Number of trainable weights.
         best_epoch: Epoch with the best development score, from 0; none for systems without epochs.
         train_seconds: Time of the training.
@@ -208,7 +209,8 @@ def _record_of(
     teachers: Teachers,
 ) -> Record:
     results = read_json(folder / "results.json")
-    git = read_json(folder / "environment.json")["git"] or {"commit": "", "dirty": False}
+    environment = read_json(folder / "environment.json")
+    git = environment["git"] or {"commit": "", "dirty": False}
     confusion, moments = _by_speaker(folder / "predictions_test.csv", list(config.data.classes))
     dev = results["dev"]
     return Record(
@@ -220,7 +222,7 @@ def _record_of(
         point=point,
         commit=git["commit"] + "+" * bool(git["dirty"]),
         settings=settings_hash(config, features, teachers),
-        device=results["device"],
+        device=results["device"] if features else _device(folder, results["device"], environment["machine"]),
         parameters=results["parameters"],
         best_epoch=results["best_epoch"],
         train_seconds=round(results["train_seconds"], 1),
@@ -230,6 +232,12 @@ def _record_of(
         confusion_by_speaker=confusion,
         moments_by_speaker=moments,
     )
+
+
+def _device(folder: Path, name: str, machine: Mapping[str, Any]) -> str:
+    """Device, and what its figures depend on: a CPU's instructions, and the precision that the machine settled."""
+    instructions = [machine["cpu_capability"]] * (name == "cpu")
+    return f"{name} ({', '.join([*instructions, load_run(folder).trainer.precision])})"
 
 
 def _mean_ccc(scores: Mapping[str, Any]) -> float:

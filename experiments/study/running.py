@@ -23,7 +23,7 @@ from experiments.claims import release, take
 from experiments.config import Config, load, load_run
 from experiments.files import BEST, digest, read_json
 from experiments.resuming import unfinished
-from experiments.study.plan import Run, Study, runs
+from experiments.study.plan import ON_ONE_THREAD, Run, Study, runs
 from experiments.study.progress import Counts, View, clock
 from experiments.study.record import RECORDS, Record, read_records, record_of, settings_hash, write_records
 
@@ -289,9 +289,8 @@ class Runner:
         self.output = output
         self.jobs = jobs
         self.deadline = None if minutes is None else time.monotonic() + 60 * minutes
-        # On one thread sums are always added in the same order: figures do not depend on a machine's cores, nor on how
-        # many runs share them. The user's own number, where there is one, wins.
-        self.extra = ["trainer.threads=1", *extra]
+        # The user's own number of threads, where there is one, wins.
+        self.extra = [ON_ONE_THREAD, *extra]
         self.view = view
         for place, setting in ((folder, "records"), (output, "output")):
             with explained(str(place), place, setting):

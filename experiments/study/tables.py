@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.files import check_ours, replacing
 from experiments.study import statistics
-from experiments.study.plan import CurvePlan, Run, Study, SystemPlan, points, runs
+from experiments.study.plan import ON_ONE_THREAD, CurvePlan, Run, Study, SystemPlan, points, runs
 from experiments.study.record import Record
 from experiments.study.statistics import Results
 from experiments.study.table import NONE, PACKAGES, Table, latex, markdown
@@ -291,7 +291,8 @@ def provenance_table(study: Study, found: Sequence[Tested]) -> Table:
     total = ["all", "", "", "", f"{sum(one.hours for one in known.values()):.2f}"]
     note = (
         "Settings: hashes of all that have an effect, fold and seed apart. A commit with + had files that differed "
-        "from it. Outdated: a run was made with other settings than the study asks for now."
+        "from it. Devices: with a CPU's instructions and the precision, on which figures depend, where they are known. "
+        "Outdated: a run was made with other settings than the study asks for now."
     )
     return Table("provenance", ["system", "settings", "commits", "devices", "hours"], [*rows, total], note)
 
@@ -339,8 +340,9 @@ def _arguments(run: Run) -> str:
     *settings, _, _ = run.settings
     if run.plan.teachers:
         settings.append(f"trainer.teachers=[<run folders of {', '.join(run.plan.teachers)}>]")
+    words = [*map(shlex.quote, settings), "split.fold=<fold>", "seed=<seed>", ON_ONE_THREAD]
     # Make hands them to a shell of its own, whose quotes have to outlast those of the shell that the line is typed in.
-    return re.sub(r'([\\"$`])', r"\\\1", " ".join([*map(shlex.quote, settings), "split.fold=<fold>", "seed=<seed>"]))
+    return re.sub(r'([\\"$`])', r"\\\1", " ".join(words))
 
 
 def write_tables(study: Study, records: Sequence[Record], folder: Path) -> None:

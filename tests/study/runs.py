@@ -36,8 +36,12 @@ def write_run(folder: Path, config: Config, uar: float = 0.5, command: str = "py
         "train_seconds": 61.26,
         "dev": {"uar": uar, "ccc": {"activation": 0.5, "valence": 0.25, "dominance": None}},
     }
-    teachers = {teacher: digest(Path(teacher, BEST)) for teacher in config.trainer.teachers}
-    environment = {"command": command, "git": {"commit": "4c1b09c", "dirty": True}, "teachers": teachers}
+    environment = {
+        "command": command,
+        "git": {"commit": "4c1b09c", "dirty": True},
+        "machine": {"cpu_capability": "AVX2"},
+        "teachers": {teacher: digest(Path(teacher, BEST)) for teacher in config.trainer.teachers},
+    }
     (folder / BEST).parent.mkdir()
     (folder / BEST).write_text(repr(config))
     for name, content in (("results", results), ("environment", environment)):

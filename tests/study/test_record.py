@@ -9,29 +9,39 @@ import pytest
 
 from datamodules.errors import InputError
 from experiments.config import TrainerSettings, load
-from experiments.files import write_json
+from experiments.files import read_json, write_json
 from experiments.study.record import read_records, record_of, settings_hash, write_records
 from tests.study.runs import write_predictions, write_run
 
 EXPERIMENT = "ravdess_cat"
+MACHINE = {"machine": {"cpu_capability": "AVX2"}}
 
 
 def test_a_record_tells_of_its_run(tmp_path: Path) -> None:
-    config = load(EXPERIMENT, ["split.fold=2", "seed=1"])
+    config = load(EXPERIMENT, ["split.fold=2", "seed=1", "trainer.precision=32-true"])
     record = record_of("mine", "full", {"data.quota": 8}, config, write_run(tmp_path / "run", config, uar=0.75))
     assert record.key == (EXPERIMENT, "full", '{"data.quota": 8}', 2, 1)
-    assert (record.study, record.commit, record.device, record.settings) == ("mine", "4c1b09c+", "cpu", record.settings)
+    assert (record.study, record.commit, record.device) == ("mine", "4c1b09c+", "cpu (AVX2, 32-true)")
     assert (record.parameters, record.best_epoch, record.train_seconds, record.labelled) == (1234, 3, 61.3, 960)
     assert record.development == 0.75
     assert record.settings == settings_hash(config)
 
 
+def test_a_record_tells_what_figures_depend_on(tmp_path: Path) -> None:
+    config = load(EXPERIMENT)
+    folder = write_run(tmp_path / "run", replace(config, trainer=replace(config.trainer, precision="bf16-mixed")))
+    write_json(folder / "results.json", read_json(folder / "results.json") | {"device": "NVIDIA H100"})
+    # As the machine settled it, and not as the study left it open; openSMILE's features know no precision.
+    assert record_of("mine", "full", {}, config, folder).device == "NVIDIA H100 (bf16-mixed)"
+    assert record_of("mine", "svm", {}, config, folder, features=["features=eGeMAPSv02"]).device == "NVIDIA H100"
+
+
 def test_the_code_may_be_in_no_repository(tmp_path: Path) -> None:
     config = load(EXPERIMENT)
     folder = write_run(tmp_path / "run", config)
-    write_json(folder / "environment.json", {"git": None})
+    write_json(folder / "environment.json", MACHINE | {"git": None})
     assert record_of("mine", "full", {}, config, folder).commit == ""
-    write_json(folder / "environment.json", {"git": {"commit": "4c1b09c", "dirty": 10**12}})  # a stranger's
+    write_json(folder / "environment.json", MACHINE | {"git": {"commit": "4c1b09c", "dirty": 10**12}})  # a stranger's
     assert record_of("mine", "full", {}, config, folder).commit == "4c1b09c+"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.study import statistics
-from experiments.study.plan import Run, Study
+from experiments.study.plan import ON_ONE_THREAD, Run, Study
 from experiments.study.record import Record
 from experiments.study.statistics import holm, of_classes, permutation_p
 from experiments.study.table import PACKAGES, Table, latex, markdown
@@ -250,7 +250,7 @@ def test_commands_give_the_settings_as_they_are(tmp_path: Path) -> None:
         ["bash", "-c", filled], cwd=tmp_path, env=outside, capture_output=True, text=True, check=True
     )
     run = Run(study.name, EXPERIMENT, "full", {"data.quota": 16}, 3, 1, study.systems["full"])
-    assert answer.stdout.splitlines() == [EXPERIMENT, *run.settings]
+    assert answer.stdout.splitlines() == [EXPERIMENT, *run.settings, ON_ONE_THREAD]
 
 
 def test_systems_on_features_have_no_training_to_repeat() -> None:
