@@ -71,7 +71,7 @@ SINGLE_TASK = [f"{EXPERIMENT}/single_task-fold{fold}-seed0" for fold in (0, 1)]
 
 
 def wait_for(file: Path) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120  # a training's start takes seconds, and many on a busy machine
     while not file.exists():
         assert time.monotonic() < until
         time.sleep(0.01)
